@@ -6,7 +6,7 @@ AT_ONCE := -n $$((2 * $$(nproc)))
 # Store compiled modules: each worker, daemon and command starts faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup check lint test mutants deb bench demo fuzz soak soak-fleet machines pythons clean
+.PHONY: help setup check lint test mutants deb bench demo fuzz soak soak-fleet soak-overload machines pythons clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -30,8 +30,10 @@ lint: setup
 ## make test   all tests: units, real nftables, Postfix and systemd in namespaces (root)
 test: lint
 	scripts/bootstrap deb
-	$(PYTEST) $(AT_ONCE) --cov --cov-context=test --cov-report=
+	# Coverage doubles the time of a test: only for those that scripts/check-coverage is about.
+	$(PYTEST) -n auto -m pure --cov --cov-context=test --cov-report= tests/unit
 	.venv/bin/python scripts/check-coverage
+	$(PYTEST) $(AT_ONCE) -m 'not pure'
 
 ## make mutants  changes of a module that no test notices: ARGS=throttled/decide/limits.py
 mutants: setup
@@ -62,6 +64,10 @@ soak: setup
 ## make soak-fleet  a fleet whose parts are killed again and again (root): SECONDS=600 SEED=1
 soak-fleet: setup
 	$(PY) scripts/soak-fleet --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
+
+## make soak-overload  bots from thousands of addresses for so long (root): SECONDS=600 SEED=1
+soak-overload: setup
+	$(PY) scripts/soak-overload --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 ## make machines  the package on stock Debian 12 and 13, in qemu (root): ARGS="trixie --tests"
 machines: setup

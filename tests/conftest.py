@@ -4,10 +4,11 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from lab.network import netns
+from pure import GENERATED, PACKAGE, modules, test_of
 
 # The time of an example says nothing on a machine that runs other tests beside it.
 settings.register_profile("no deadline", deadline=None)
@@ -16,12 +17,19 @@ settings.load_profile("no deadline")
 #: Modules that make a host which takes long to make: all of their tests go to one worker. (The
 #: marker xdist_group does nothing with pytest 9 and xdist 3.8.)
 TOGETHER = (
+    "system/test_accounts.py",
+    "system/test_answers.py",
     "system/test_docs.py",
     "system/test_fleet.py",
     "system/test_fleet_failures.py",
     "system/test_fleet_hostile.py",
     "system/test_fleet_package.py",
+    "system/test_mail.py",
     "system/test_package.py",
+    "system/test_policy_requests.py",
+    "system/test_postfix_kinds.py",
+    "system/test_recipients.py",
+    "system/test_senders.py",
     "system/test_stock.py",
 )
 
@@ -45,8 +53,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         netns.sweep()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that no worker has it left when the others have ended."""
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark the tests that cover pure modules, and begin with what takes long.
+
+    So that no worker has it left when the others have ended.
+    """
+    generated = {PACKAGE / name for name in GENERATED}
+    own = {test_of(module): module in generated for module in modules()}
+    for item in items:
+        if item.path in own and (own[item.path] or not is_hypothesis_test(item.obj)):
+            item.add_marker("pure")
     items.sort(key=_rank)
 
 

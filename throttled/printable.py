@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _escape(text)
 
 
+def blanked(text: str, by: str = " ") -> str:
+    """Return text of one line: what cannot be printed, as an end of line, is replaced."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else by for c in text)
+
+
 def _escape(text: str) -> str:
     return "".join(char if harmless(char) else _code(char) for char in text)
 

@@ -97,6 +97,19 @@ def counted(canonical_subject: str, local_domain: str) -> str:
     return account(canonical_subject.removeprefix("account:"), local_domain)
 
 
+def spellings(canonical_subject: str, local_domain: str) -> list[str]:
+    """Return the canonical subjects that are counted as one: an account with and without domain.
+
+    Args:
+        canonical_subject: as `read` returns it, or an address, a network or a host name.
+        local_domain: see `account`.
+    """
+    if not local_domain or kind(canonical_subject) != "account":
+        return [canonical_subject]
+    plain = counted(canonical_subject, local_domain)
+    return [plain, f"{plain}@{local_domain.casefold()}"]
+
+
 def of(subject: str) -> Of | None:
     """Return what a subject is; None for text that is none.
 

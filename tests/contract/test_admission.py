@@ -131,6 +131,18 @@ def test_strangers_have_at_most_the_cap_open(make: Make, version: int) -> None:
     assert host.connect(host.stranger(version))
 
 
+def test_strangers_have_no_more_than_the_places_open(make: Make) -> None:
+    """As many as Postfix has processes for; the cap is above."""
+    host = make(cap=60, places=3)
+    assert all(host.connect(host.stranger()) for _ in range(3))
+    host.correct()
+    assert not host.connect(host.stranger())
+    assert host.connect(FRIENDS[0])
+    assert host.server.call(host.admission.counts).dropped >= 1
+    host.limit(cap=60, places=4 + len(FRIENDS))
+    assert host.connect(host.stranger())
+
+
 def test_known_clients_are_always_admitted_and_never_counted(make: Make) -> None:
     host = make(cap=1)
     assert all(host.connect(friend) for friend in FRIENDS * 2)
@@ -235,7 +247,7 @@ def test_what_was_open_before_counts(make: Make) -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_newcomers_get_in_during_a_flood_of_forged_syns(make: Make, version: int) -> None:
-    host = make(cap=80, pace=8)
+    host = make(cap=80, pace=8, places=10)
     target = SERVER4 if version == 4 else SERVER6
     friends = [each for each in FRIENDS if (":" in each) == (version == 6)]
     waits = []

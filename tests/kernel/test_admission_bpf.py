@@ -94,6 +94,18 @@ def test_the_counter_is_that_of_inet_diag(ends: Ends, group: Path, admission: Bp
     assert admission.counts().open == 0
 
 
+def test_above_the_places_strangers_are_dropped_because_of_the_pace(
+    ends: Ends, group: Path, admission: Bpf
+) -> None:
+    with listen(ends[0], group, SERVER4, 25), ExitStack() as stack:
+        ends[0].call(admission.start, (25,), AdmissionLimits(100, places=3), ())
+        for n in range(3):
+            stack.enter_context(connect(ends, f"198.18.2.{n}") or pytest.fail("refused"))
+        assert connect(ends, "198.18.1.1") is None
+        counts = admission.counts()
+        assert (counts.dropped_cap, counts.dropped_pace) == (0, 1)
+
+
 def test_what_drifted_is_corrected(ends: Ends, group: Path, admission: Bpf) -> None:
     with listen(ends[0], group, SERVER4, 25):
         start(ends, admission, 3)

@@ -14,7 +14,7 @@ from lab.figures import latency
 from lab.machine.bpffs import bpffs
 from lab.machine.legacy import legacy_path
 from lab.network.netns import directory, namespace, pair, unique, until
-from throttled.control import client, protocol
+from throttled.control import client, requests
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.registry import choose, displace
 from throttled.model import Entry
@@ -92,7 +92,7 @@ def test_the_daemon_does_it_and_nobody_gets_by_meanwhile() -> None:
             guard.start()
 
         start("nftables")
-        client.request(guard.socket, protocol.Ban(BANNED, "mx"))
+        client.request(guard.socket, requests.Ban(BANNED, "mx"))
         with latency.knocking(knocker, BANNED) as heard:
             guard.stop()
             start("iptables")

@@ -14,7 +14,7 @@ from lab.daemon.daemon import Daemon, daemon
 from lab.figures import latency
 from lab.network.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
-from throttled.control import protocol
+from throttled.control import requests
 from throttled.core.reconciler import _CHECK
 from throttled.enforce.nftables.backend import Nftables
 from throttled.errors import BackendError
@@ -104,8 +104,8 @@ def guarded() -> Iterator[Guarded]:
         )
         guard.start()
         for subject in BANS:
-            client_of.request(guard.socket, protocol.Ban(subject, "mx"))
-        client_of.request(guard.socket, protocol.Throttle(THROTTLED, "mx"))
+            client_of.request(guard.socket, requests.Ban(subject, "mx"))
+        client_of.request(guard.socket, requests.Throttle(THROTTLED, "mx"))
         yield Guarded(guard, server, client)
 
 

@@ -11,7 +11,7 @@ from lab.figures import latency
 from lab.machine.legacy import legacy_path
 from lab.network.netns import Namespace, directory, pair, until
 from throttled.control import client as client_of
-from throttled.control import protocol
+from throttled.control import requests
 from throttled.core.reconciler import _CHECK
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def guarded() -> Iterator[tuple[Daemon, Namespace, Namespace]]:
             '[firewall]\nbackend = "iptables"\nports = { mx = [25], submission = [587] }\n'
         )
         guard.start()
-        client_of.request(guard.socket, protocol.Ban(BANNED, "mx"))
+        client_of.request(guard.socket, requests.Ban(BANNED, "mx"))
         yield guard, server, client
 
 

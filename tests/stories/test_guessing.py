@@ -191,7 +191,7 @@ def through(bots: int, every: float, hours: float) -> list[int]:
             assert (decision.action, decision.subject) == ("throttle", bot(bot_number))
             assert decision.rate is not None
             until[bot_number], tokens[bot_number] = decision.until, decision.rate.burst
-        for row in store.ended(at):
+        for row in store.active.ended(at):
             ended = [pipeline.ladder.ended([one], at)[0] for one in row]
             pipeline.decide(ended, Moment(at, at))
     store.close()

@@ -11,15 +11,8 @@ from lab.daemon.filled import fill
 from lab.mail.postfix import Lab
 from lab.network import netns
 from throttled.control import client
-from throttled.control.protocol import (
-    Explain,
-    List,
-    ListResult,
-    Request,
-    Status,
-    Top,
-    Unban,
-)
+from throttled.control.requests import Explain, List, Request, Status, Top, Unban
+from throttled.control.results import ListResult
 from throttled.model import SCOPES
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.long]

@@ -31,6 +31,7 @@ def test_all_is_proved_without_and_with_a_daemon(lab: Lab, guard: Daemon) -> Non
     assert state(found, "clock") == "ok"
     assert state(found, "overload: mx: strangers may have 80 connections open") == "ok"
     assert state(found, "overload: submission: ") == "ok"
+    assert state(found, "overload: BPF can limit strangers") == "ok"
     assert state(found, "an element was added, found and removed") == "ok"
     assert "throttled" not in lab.server.run("nft", "list", "tables").stdout
     assert state(found, "the daemon is not running") == "warning"

@@ -22,14 +22,15 @@ pytestmark = [pytest.mark.root, pytest.mark.postfix]
 _KILLED = """\
 import os, signal, sys
 import throttled.cli.main
+from throttled.host import reverting
 from throttled.operator import maincf
 def killed(*_):
     for pid in ({who},):
         os.kill(pid, signal.SIGKILL)
-original, maincf._replace = maincf._replace, killed
+original, reverting.replace = reverting.replace, killed
 recover = maincf.recover
 def recovering(target):
-    maincf._replace = original
+    reverting.replace = original
     return recover(target)
 maincf.recover = recovering
 sys.argv = ["throttled", "--config", {toml!r}, "postfix", "connect", "--yes"]

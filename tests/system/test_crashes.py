@@ -97,6 +97,7 @@ def read(guard: Daemon) -> bool:
 
 def test_killed_at_every_step(lab: Lab, guard: Daemon, log: Path) -> None:
     """The one that is started after a kill is killed at the next step, and so on."""
+    assert [name for name, step in STEPS.items() if not hasattr(step.owner, step.name)] == []
     cohorts = []
     delivered = 0
     with Vigil(lab.client, BANNED) as vigil:

@@ -164,7 +164,7 @@ def test_the_commands_name_the_host(fleet: list[Host], client: Client) -> None:
     bot = client()
     fleet[2].offend(bot)
     fleet[1].banned(bot, "peer:mx3")
-    status = fleet[1].status()
+    status = fleet[1].guard.ask("fleet", "status")
     assert (status["site"], status["name"], status["connected"]) == ("lab", "mx2", True)
     assert fleet[1].guard.command("fleet", "status").stdout.splitlines()[0] == (
         "fleet lab, this host mx2: connected"

@@ -1,14 +1,17 @@
 """`throttled mail` on a real Postfix, and mail that the daemon had put on hold."""
 
 import json
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from shutil import which
 
 import pytest
 
-from lab.daemon.daemon import Daemon
+from lab.daemon.daemon import THROTTLED, Daemon
 from lab.mail import asking
 from lab.mail.asking import (
     ACCOUNT,
@@ -170,6 +173,25 @@ def test_everything_on_hold_is_released_at_once(lab: Lab, guard: Daemon) -> None
     code, said = run(guard, "release", "--all")
     assert (code, said) == (0, "5 messages released\n")
     assert on_hold(lab) == 0
+
+
+def test_many_messages_are_released_by_few_commands(
+    lab: Lab, guard: Daemon, tmp_path: Path
+) -> None:
+    before = lab.mail.delivered()
+    decided(guard.home / "throttled.db", ban(DEVICE))
+    guard.start()
+    assert len(send(lab, 30)) == 30
+    assert on_hold(lab) == 30
+    calls = tmp_path / "calls"
+    for name in ("postqueue", "postsuper", "postkick"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} >>{calls}\nexec {which(name)} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    words = (THROTTLED, "--config", str(guard.config), "mail", "release", "--all")
+    path = f"PATH={tmp_path}:{os.environ['PATH']}"
+    assert lab.server.run("env", path, *words).stdout == "30 messages released\n"
+    until(lambda: lab.mail.delivered() == before + 30, "all are delivered")
+    assert len(calls.read_text().split()) < 10
 
 
 def test_what_a_power_failure_leaves_of_a_record_suffices(lab: Lab, guard: Daemon) -> None:

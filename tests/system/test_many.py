@@ -5,7 +5,8 @@ import re
 import ssl
 import subprocess
 import threading
-from contextlib import suppress
+import time
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 
 from lab.daemon.daemon import THROTTLED, Daemon
 from lab.mail.postfix import Lab
+from throttled.model import Evidence
+from throttled.store.store import Store
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
@@ -80,6 +83,50 @@ def test_a_list_by_name_is_replaced_and_removed(lab: Lab, guard: Daemon, tmp_pat
     assert {row.subject for row in guard.rows()} == {"198.51.100.7"}
     outcomes = [row["outcome"] for row in guard.ask("audit")["rows"]]
     assert outcomes[:2] == ["2 done, 0 refused", "0 done, 0 refused, 2 removed"]
+
+
+def test_two_lists_and_a_good_sender_in_one_of_their_networks(
+    lab: Lab, guard: Daemon, tmp_path: Path
+) -> None:
+    guard.start()
+    good = "203.0.113.77"
+
+    def imported(name: str, *subjects: str) -> str:
+        path = tmp_path / name
+        days = {"one": 7, "two": 1}[name]  # what is active for longer stays the other's
+        path.write_text("".join(f"{subject} mx {days}d\n" for subject in subjects))
+        done = guard.command("import", "--list", name, "--as", "ban", str(path))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    now = time.time()
+    with closing(Store.open(str(guard.home / "throttled.db"))) as store:
+        store.record(now, [], [Evidence(good, now - n * 86400, 2) for n in range(4)])
+    one, two = ("ban", "list:one"), ("ban", "list:two")
+
+    def owners() -> dict[str, tuple[str, str]]:
+        rows = guard.ask("list")["rows"]
+        text = kernel(lab)
+        assert all(row["subject"].partition("/")[0] in text for row in rows)
+        return {row["subject"]: (row["action"], row["origin"]) for row in rows}
+
+    assert imported("one", "203.0.112.0/20", "198.51.100.7") == "list one: 2 banned\n"
+    found = owners()
+    assert found.pop(good)[0] == "exempt"
+    assert found == {"203.0.112.0/20": one, "198.51.100.7": one}
+    assert imported("two", "198.51.100.7", "198.51.100.9") == "list two: 1 banned, 1 known\n"
+    assert imported("one", "198.51.100.10") == "list one: 1 banned, 2 removed\n"
+    assert owners() == {"198.51.100.7": two, "198.51.100.9": two, "198.51.100.10": one}
+    assert good not in kernel(lab)
+    # The second list names an address no longer that is the first one's: nothing else changes.
+    assert imported("two", "198.51.100.9") == "list two: 1 unchanged, 1 removed\n"
+    assert imported("two", "198.51.100.9", "198.51.100.10") == "list two: 1 unchanged, 1 known\n"
+    assert imported("two", "198.51.100.9") == "list two: 1 unchanged\n"
+    assert imported("one", "198.51.100.11") == "list one: 1 banned, 1 removed\n"
+    assert owners() == {"198.51.100.9": two, "198.51.100.11": one}
+    assert guard.command("unban", "--list", "two").stdout == "1 unbanned\n"
+    assert owners() == {"198.51.100.11": one}
+    assert guard.status().health == []
 
 
 class Served:

@@ -228,6 +228,34 @@ def test_what_is_fatal_all_the_same_is_reverted(site: Site, value: str, words: s
     assert "nothing to undo" in site.run("undo", "--yes").stderr
 
 
+_SLOW = """\
+from pathlib import Path
+from throttled.host import greeting
+pid = int(Path({pid!r}).read_text())
+code, greeted = greeting._code, []
+def read(connection):
+    greeted.append(code(connection))
+    if len(greeted) == 3:
+        os.kill(pid, signal.SIGCONT)
+    return greeted[-1]
+def step(name):
+    if name == "replaced":  # from here on master reads no signal until three clients were greeted
+        os.kill(pid, signal.SIGSTOP)
+        greeting._code = read
+"""
+
+
+@pytest.mark.parametrize(("value", "code"), [("banana", 1), ("12", 0)])
+def test_the_greeting_of_an_smtpd_of_before_the_reload_does_not_count(
+    site: Site, value: str, code: int
+) -> None:
+    """On a busy machine master(8) acts some time after `postfix reload` has ended."""
+    slow = _UNTRIED + _SLOW.format(pid=str(site.lab.mail.home / "queue/pid/master.pid"))
+    done = run_with(site, slow, "set", f"smtpd_soft_error_limit={value}", "--yes")
+    assert done.returncode == code, done.stdout
+    assert ("fatal: bad numerical" in done.stderr) == bool(code)
+
+
 _KILL = """\
 def step(name):
     if name == {step!r}:

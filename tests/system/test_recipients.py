@@ -16,6 +16,7 @@ from throttled.maincf.asking import RECIPIENTS
 pytestmark = [pytest.mark.root, pytest.mark.postfix, pytest.mark.usefixtures("emptied")]
 
 BOB, INFO, ALL = "bob@example.test", "info@example.test", "catch.test"
+PIPED = "piped.test"
 TEAM, REMOTE = "team@example.test", f"carol@[{CLIENT}]"  # nothing listens there
 LIMITS = BOMBED + 'throttle = { rate = 1, per = "1h", burst = 1 }\n'
 DOMAIN = LIMITS.replace('"mailbox"', '"domain"').replace('"messages"', '"received"')
@@ -32,7 +33,12 @@ def lab() -> Iterator[Lab]:
             f"virtual_alias_domains={ALL}",
             f"virtual_alias_maps={aliases}",
             "smtpd_hard_error_limit=50",
+            f"virtual_mailbox_domains={PIPED}",
+            f"virtual_mailbox_maps=inline:{{ carol@{PIPED}=carol }}",
+            "virtual_transport=dovecot",
         )
+        pipe = "dovecot unix - n n - - pipe user=nobody argv=/bin/true"
+        made.server.run("postconf", "-c", str(made.mail.config), "-M", f"dovecot/unix={pipe}")
         made.server.run("postconf", "-c", str(made.mail.config), "-e", *parameters)
         asking.reload(made)
         yield made
@@ -142,6 +148,32 @@ def test_a_decision_outlasts_a_restart(lab: Lab, guard: Daemon) -> None:
     guard.start()
     assert rcpt(lab, BOB) == [250]  # the allowance is full again
     assert rcpt(lab, BOB) == [450]
+
+
+def test_unknown_users_of_a_domain_above_its_limit_are_refused_for_good(
+    lab: Lab, guard: Daemon
+) -> None:
+    guard.configure(DOMAIN)
+    guard.command("reload")
+    fill(lab, guard, subject="domain:example.test")
+    unknown = "nobody-here@example.test"
+    assert rcpt(lab, BOB, unknown, "x@elsewhere.test") == [450, 550, 454]
+    name = "smtpd_reject_unlisted_recipient"
+    lab.server.run("postconf", "-c", str(lab.mail.config), "-e", f"{name}=no")
+    asking.reload(lab)
+    assert rcpt(lab, BOB, unknown) == [450, 450]  # as the operator wants it: they are not looked up
+    lab.server.run("postconf", "-c", str(lab.mail.config), "-X", name)
+    asking.reload(lab)
+
+
+def test_deliveries_by_a_pipe_are_counted(lab: Lab, guard: Daemon) -> None:
+    carol = f"carol@{PIPED}"
+    for _ in range(7):
+        assert rcpt(lab, carol) == [250]
+    until(lambda: received(guard, f"mailbox:{carol}") >= 6, "pipe(8) delivered it")
+    until(lambda: [row.subject for row in guard.rows()] == [f"mailbox:{carol}"], "it acts")
+    assert rcpt(lab, carol, f"dave@{PIPED}")[1] == 550
+    until(lambda: rcpt(lab, carol) == [450], "its allowance is used up")
 
 
 def test_a_domain_that_receives_too_much_may_still_send(lab: Lab, guard: Daemon) -> None:

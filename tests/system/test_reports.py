@@ -88,7 +88,7 @@ def test_after_a_day_of_observing_a_mail_says_what_would_have_been_done(
     guard.configure(_NOTIFY)
     now = time.time()
     with closing(Store.open(str(guard.home / "throttled.observe.db"))) as store:
-        store.know("observing", msgspec.json.encode(Observed(now - DAY - 60, now)), now)
+        store.known.put("observing", msgspec.json.encode(Observed(now - DAY - 60, now)), now)
         ban = Decision(now - HOUR, "ban", "198.18.70.98", "mx", "errors", 1, now + 600, "x")
         store.record(now, [ban])
     mail = arrived(lab, lambda: guard.start("--mode", "observe"))
@@ -101,9 +101,27 @@ def test_one_command_enforces(lab: Lab, guard: Daemon) -> None:
     assert guard.command("mode", "observe").returncode == 0
     guard.start()
     assert guard.status().mode == "observe"
+    first = observed_since(guard)
     ended = guard.command("mode", "enforce")
     assert ended.returncode == 0
     assert guard.status().mode == "enforce"
     assert "198.18.70.99" not in lab.server.run("nft", "list", "ruleset").stdout
     guard.command("ban", "198.18.70.99")
     assert "198.18.70.99" in lab.server.run("nft", "list", "ruleset").stdout
+    assert guard.command("mode", "observe").returncode == 0
+    until(lambda: observed_since(guard) > first, "the first week begins again")
+
+
+def observed_since(guard: Daemon) -> float:
+    """Return since when the host observes."""
+    found: list[float] = []
+
+    def read() -> bool:
+        with closing(Store.open(str(guard.home / "throttled.observe.db"), readonly=True)) as store:
+            value = store.known.get("observing")
+        if value:
+            found.append(msgspec.json.decode(value, type=Observed).since)
+        return bool(value)
+
+    until(read, "the time is stored")
+    return found[0]

@@ -17,7 +17,8 @@ from lab.network import netns
 from lab.network.netns import SERVER4
 from lab.network.spoof import opened, spoof
 from throttled.control.client import request
-from throttled.control.protocol import Explain, ExplainResult
+from throttled.control.requests import Explain
+from throttled.control.results import ExplainResult
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 

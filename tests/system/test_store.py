@@ -78,7 +78,7 @@ class Guarded:
 
     def recorded(self) -> set[str]:
         with closing(Store.open(str(self.path), readonly=True)) as store:
-            return {row.subject for row in store.snapshots(time.time())}
+            return {row.subject for row in store.listing.snapshots(time.time())}
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from lab.daemon.daemon import Daemon, daemon
 from lab.machine.bpffs import bpffs, within
 from lab.machine.legacy import legacy_path
 from lab.network.netns import SERVER4, SERVER6, Namespace, directory, pair, until
-from throttled.control import client, protocol
+from throttled.control import client, requests, results
 
 pytestmark = pytest.mark.root
 
@@ -107,9 +107,9 @@ def test_who_is_said_to_be_unbanned_can_connect(site: Site, one: str, *, running
         site.guard.start()
         for each in filter(None, before.split("; ")):
             verb, subject = each.split()
-            asked = protocol.Ban(subject) if verb == "ban" else protocol.Throttle(subject)
+            asked = requests.Ban(subject) if verb == "ban" else requests.Throttle(subject)
             answer = client.request(site.guard.socket, asked)
-            assert isinstance(answer, protocol.ChangeResult)
+            assert isinstance(answer, results.ChangeResult)
             assert answer.confirmed
         if not running:
             site.guard.kill()

@@ -8,7 +8,7 @@ import pytest
 
 from throttled.cli import text as shown
 from throttled.clock import Moment
-from throttled.control.protocol import StatusResult, TailStatus
+from throttled.control.results import StatusResult, TailStatus
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
@@ -86,7 +86,7 @@ def test_decisions_and_evidence_that_wait_for_the_store(
         pipeline.recorder.record(NOW, positions=())
         assert (pipeline.recorder.pending(), pipeline.recorder.given_up) == (30, 20)
     pipeline.recorder.record(Moment(NOW.wall + 2, NOW.boot + 2), positions=())
-    assert pipeline.recorder.store.counts(NOW.wall)["mx", "ban"] == 30
+    assert pipeline.recorder.store.active.counts(NOW.wall)["mx", "ban"] == 30
     assert not pipeline.recorder.store.decisions("198.18.0.9")
     assert pipeline.recorder.store.decisions("198.18.0.10")
     good = pipeline.recorder.store.past([(f"198.18.1.{n}", "mx") for n in (9, 10)], NOW.wall)
@@ -111,7 +111,7 @@ def test_elements_of_a_set(pipeline: Pipeline) -> None:
     pipeline.decide(decisions(0, 150), NOW)
     assert pipeline.enforcer.backend
     assert sum(fill.used for fill in pipeline.enforcer.backend.fill()) == 100
-    assert sum(pipeline.recorder.store.counts(NOW.wall).values()) == 150
+    assert sum(pipeline.recorder.store.active.counts(NOW.wall).values()) == 150
     assert pipeline.errors() == 50
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from throttled.printable import printable
+from throttled.printable import blanked, printable
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ from throttled.printable import printable
 )
 def test_text_of_strangers_is_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_what_cannot_be_printed_is_replaced_in_a_line() -> None:
+    assert blanked("caf\xe9") == "caf\xe9"
+    assert blanked("a\nb\x1b[31m") == "a b [31m"
+    assert blanked("na\tme", "?") == "na?me"

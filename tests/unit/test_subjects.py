@@ -25,6 +25,14 @@ def test_an_account_is_one_in_any_case_with_and_without_its_domain(name: str, do
         assert subjects.account(login, domain) == subjects.account(name, domain)
 
 
+@pytest.mark.parametrize("written", ["account:alice", "account:alice@local.test"])
+def test_spellings_of_an_account(written: str) -> None:
+    both = ["account:alice", "account:alice@local.test"]
+    assert subjects.spellings(written, "Local.test") == both
+    assert subjects.spellings(written, "") == [written]
+    assert subjects.spellings("192.0.2.7", "local.test") == ["192.0.2.7"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("alice", "alice"), ("J\xc3\x9c", "J\u00dc"), ("\xff", "\\xff"), ("\u20ac", "\\u20ac")],

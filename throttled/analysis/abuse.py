@@ -87,7 +87,7 @@ def _lines(store: Store, decisions: Iterable[Decision]) -> list[str]:
         by_source.setdefault(line.source, set()).add(line.offset)
     texts: list[str] = []
     for source, offsets in sorted(by_source.items()):
-        file = store.source_file(source)
+        file = store.positions.source_file(source)
         if file is None:
             continue
         try:

@@ -87,7 +87,7 @@ class Reader:
 
 def stored(found: Iterable[Evidence], store: Store, now: float) -> None:
     """Add what the daemon stored of clients' connections within a minute, of the last 30 days."""
-    kept = store.peaks(now)
+    kept = store.peaks.read(now)
     for (_scope, _limit, count, within), clients in kept.highest.items():
         if count != "connections" or within != _UNIT:
             continue

@@ -8,7 +8,6 @@ nothing is reported then.
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from datetime import tzinfo
 from operator import length_hint
 from types import MappingProxyType
@@ -25,7 +24,7 @@ from throttled.log_paths import is_journal
 from throttled.model import Activity, Decision, Event, Evidence, Facts, Report
 from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
-from throttled.sources.parsing import Parsed, Parsing
+from throttled.sources.parsing import Parsed, parse
 from throttled.store.database import Database
 from throttled.store.hourly import HOUR
 from throttled.store.store import Store, StoredPosition
@@ -174,34 +173,33 @@ class Replay:
         Raises:
             SourceError: a log cannot be read.
         """
-        with closing(Parsing(self._zone)) as parsing:
-            for path in in_order(paths, self._zone):
-                self._log += 1
-                lines_of, others = with_hosts(path, self._facts, self._zone)
-                if is_journal(path) or others:
-                    self._pipeline.engine.hosts.local(self._log)
-                if others:
-                    self.summary.others[path] = others
-                for parsed in parsing.parse(lines_of, reference(path)):
-                    yield from self._read(parsed)
-                    if progress is not None:
-                        progress(path, parsed.consumed)
+        for path in in_order(paths, self._zone):
+            self._log += 1
+            lines_of, others = with_hosts(path, self._facts, self._zone)
+            if is_journal(path) or others:
+                self._pipeline.engine.hosts.local(self._log)
+            if others:
+                self.summary.others[path] = others
+            for parsed in parse(path, lines_of, Parser(self._zone, reference(path))):
+                yield from self._read(parsed)
+                if progress is not None:
+                    progress(path, parsed.consumed)
         if self.summary.last:
             yield from self._settle(self.summary.last)
         self._summarise()
 
     def _read(self, parsed: Parsed) -> Iterator[Decision | Report]:
-        lines = parsed.lines
+        events = parsed.events
         parsed.report(self._pipeline.skipped)
-        pending = iter(parsed.events)
+        pending = iter(events)
         while True:
             try:
                 yield from self._count(pending)
                 break
-            except Exception as error:  # noqa: BLE001 - the lines after it count
-                line = lines[len(lines) - length_hint(pending) - 1]
-                self._pipeline.skipped.add("line", error, line)
-        self.summary.lines += len(lines)
+            except Exception as error:  # noqa: BLE001 - the events after it count
+                event = events[len(events) - length_hint(pending) - 1]
+                self._pipeline.skipped.add("event", error, event)
+        self.summary.lines += parsed.lines
 
     def _count(self, pending: Iterator[Event | None]) -> Iterator[Decision | Report]:
         step = self._pipeline.engine.step
@@ -245,7 +243,7 @@ class Replay:
     def _reported(self) -> Iterator[Report]:
         reports = list(self._pipeline.reports())
         if reports:
-            self._store.record_reports(reports)
+            self._store.senders.report(reports)
         for report in reports:
             self._note(report.limit, "report", report.subject)
             yield report
@@ -253,9 +251,9 @@ class Replay:
     def _begin_day(self, day: int) -> None:
         """Let the limits of senders know what was usual up to a day (since the epoch)."""
         senders = self._pipeline.senders
-        self._store.add_sender_days(senders.days())
+        self._store.senders.add(senders.days())
         senders.stored()
-        highest = self._store.highest_days(day)
+        highest = self._store.senders.highest(day)
         senders.learn(highest, since=bool(highest))
         self._day = day
 
@@ -267,7 +265,7 @@ class Replay:
 
     def _run_out(self, at: float) -> Iterator[Decision]:
         """Do what the daemon would have done when bans and throttles expired, up to a time."""
-        for rows in self._store.ended(at):
+        for rows in self._store.active.ended(at):
             for row in rows:
                 ended = self._pipeline.ladder.ended([row], row.until)
                 self._pipeline.decide(ended, Moment(row.until, row.until))
@@ -305,7 +303,7 @@ class Replay:
         self._pipeline.recorder.record(
             Moment(summary.last, summary.last), positions=()
         )  # evidence that still waits
-        self._store.add_sender_days(self._pipeline.senders.days())
+        self._store.senders.add(self._pipeline.senders.days())
         self._pipeline.senders.stored()
         only = [item for item in self._throttles.items() if item[0] not in self._bans]
         summary.throttled = self._rows(Throttled, only, _TOP)

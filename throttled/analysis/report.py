@@ -100,11 +100,11 @@ def overview(
     Raises:
         StoreError: it cannot be read.
     """
-    hours = store.hourly(since, until)
+    hours = store.hourly.read(since, until)
     period = store.period(since, until)
     whole = period.counted_since() <= since - WEEK
-    before = store.hourly(since - WEEK, until - WEEK) if whole else None
-    current = store.hourly(until, until + HOUR)
+    before = store.hourly.read(since - WEEK, until - WEEK) if whole else None
+    current = store.hourly.read(until, until + HOUR)
     subjects = period.subjects()
     slot = _slot(until - since)
     good, good_total, good_banned = period.good(until, ROWS)

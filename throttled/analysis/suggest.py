@@ -21,9 +21,10 @@ from throttled.decide.sender_peaks import SenderPeaks
 from throttled.decide.suggest_senders import SenderSuggestion, suggest_senders
 from throttled.log_paths import is_journal
 from throttled.model import SCOPES, Facts
+from throttled.parse.parser import Parser
 from throttled.skipped import Skipped
 from throttled.sources.history import in_order, reference, with_hosts
-from throttled.sources.parsing import Parsed, Parsing
+from throttled.sources.parsing import Parsed, parse
 from throttled.store.peaks import MEMORY
 from throttled.store.store import Store
 
@@ -68,18 +69,17 @@ def suggest(
     files = in_order(paths, zone)
     count = 0
     first = last = 0.0
-    with closing(Parsing(zone)) as parsing:
-        for path in files:
-            batches, others = with_hosts(path, facts, zone)
-            watch.begin(every=is_journal(path) or bool(others))
-            for parsed in parsing.parse(batches, reference(path)):
-                times = _count(parsed, watch, skipped)
-                first = first or next(filter(None, times), 0.0)
-                last = max([last, *times[-1:]])
-                watch.settle()
-                count += len(parsed.lines)
-                if progress is not None:
-                    progress(path, parsed.consumed)
+    for path in files:
+        batches, others = with_hosts(path, facts, zone)
+        watch.begin(every=is_journal(path) or bool(others))
+        for parsed in parse(path, batches, Parser(zone, reference(path))):
+            times = _count(parsed, watch, skipped)
+            first = first or next(filter(None, times), 0.0)
+            last = max([last, *times[-1:]])
+            watch.settle()
+            count += parsed.lines
+            if progress is not None:
+                progress(path, parsed.consumed)
     protection = Protection.of(facts, config.protect)
     suggestions = list(rule.suggest(watch.reached(), lambda _: last - first, protection.reason))
     senders = list(suggest_senders(watch.senders.watched(), last - first))
@@ -107,7 +107,7 @@ def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:
     """
     path = config.database()
     with closing(Store.open(path, readonly=True)) as store:
-        kept = store.peaks(now)
+        kept = store.peaks.read(now)
         senders = _stored_senders(config, facts, store)
     policy = config.policy()
     reached = []
@@ -141,9 +141,9 @@ def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:
 def _stored_senders(config: Config, facts: Facts, store: Store) -> list[SenderSuggestion]:
     """Return what follows for each limit of senders from the days that the store has."""
     peaks = SenderPeaks(config.policy(), facts)
-    numbers = store.days_of_senders()
+    numbers = store.senders.stored_days()
     for number in numbers:
-        rows = store.senders_in_day(number)
+        rows = store.senders.in_day(number)
         peaks.add_day(number, [(row.subject, asdict(row)) for row in rows])
     span = (numbers[-1] - numbers[0]) * _DAY if numbers else 0.0  # the last day goes on
     return list(suggest_senders(peaks.watched(stored=True), span))

@@ -93,8 +93,9 @@ struct {
 
 static __always_inline int is_known(__u64 high, __u64 low)
 {
-	/* Without CAP_PERFMON the verifier of Linux 6.1 refuses to store a part of eight bytes of stack
-	 * that hold a number: each eight bytes of a key are stored once, as a whole. */
+	/* Without CAP_PERFMON the verifier refuses, before Linux 6.8, to store a part of eight bytes of
+	 * stack that hold a number. So each eight bytes of a key are stored once, as a whole, and what
+	 * clang may spill more than once has eight bytes. tests/unit/test_objects.py looks at that. */
 	__u64 network[3] = { pair(0, 128), high, low };
 	struct source address = { { high, low } };
 
@@ -168,7 +169,7 @@ static __always_inline __u64 expected(struct state *state, __u64 syns)
 }
 
 /* Why a SYN is not let through; REASONS: it is. */
-static __always_inline __u32 judge(struct state *state, struct limits *limits, int turned)
+static __always_inline __u64 judge(struct state *state, struct limits *limits, __u64 turned)
 {
 	__s64 open = state->open + limits->base;
 
@@ -177,6 +178,8 @@ static __always_inline __u32 judge(struct state *state, struct limits *limits, i
 	open += expected(state, (__u64)state->pending[0] + state->pending[1]);
 	if (open >= limits->cap)
 		return CAP;
+	if (open >= limits->places)
+		return PACE;
 	if (limits->pace && expected(state, state->in_slot) >= limits->pace)
 		return PACE;
 	return turned ? TURN : REASONS;
@@ -209,10 +212,14 @@ static __always_inline void opened(struct state *state)
 		state->share = seen > WHOLE ? WHOLE : seen;
 }
 
-static __always_inline void note(__u32 why, __u64 network, __u64 now)
+static __always_inline void note(__u64 why, __u64 network, __u64 now)
 {
 	struct delay *found = bpf_map_lookup_elem(&delayed, &network), first = { 1, now };
-	__u64 *count = bpf_map_lookup_elem(&dropped, &why);
+	union {
+		__u64 whole;
+		__u32 key;
+	} index = { .key = why };
+	__u64 *count = bpf_map_lookup_elem(&dropped, &index);
 
 	if (count)
 		*count += 1;
@@ -226,13 +233,13 @@ static __always_inline void note(__u32 why, __u64 network, __u64 now)
 	__sync_fetch_and_add(&found->count, 1);
 }
 
-static __always_inline int stranger(__u64 high, __u64 low, int opens)
+static __always_inline int stranger(__u64 high, __u64 low, __u64 opens)
 {
-	__u32 zero = 0, why = REASONS;
+	__u32 zero = 0;
 	__u64 network = network_of(high, low), now = bpf_ktime_get_boot_ns(), *last = NULL;
 	struct limits *limits = bpf_map_lookup_elem(&limits_map, &zero);
 	struct state *state = bpf_map_lookup_elem(&state_map, &zero);
-	int turned;
+	__u64 turned, why = REASONS;
 
 	if (!limits || !state || now >= limits->until)
 		return 1;
@@ -292,7 +299,7 @@ int syn(struct __sk_buff *skb)
 	struct ports *ours;
 	__u64 high = 0, low = 0;
 	__u64 at;
-	__u32 zero = 0, four = 0;
+	__u32 zero = 0, four;
 	__u8 first, flags;
 
 	if (!sk || sk->state != BPF_TCP_LISTEN)

@@ -27,9 +27,9 @@ struct limits {
 	__u64 turn;  /* ns in which a network is admitted once; 0: no turns */
 	__s64 base;  /* what to add to `open`: connections from before, and corrections */
 	__u32 cap;   /* strangers' connections */
-	__u32 pace;  /* new ones in a SLOT; 0: any number */
+	__u32 pace;  /* new ones in a SLOT, 0: any number */
 	__u32 dropping; /* 0: count only */
-	__u32 unused;
+	__u32 places; /* of the cap: those for which Postfix has processes or starts some now */
 };
 
 /* Why a SYN is dropped: index of `dropped`. */

@@ -8,7 +8,8 @@ from throttled.cli import output
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option, max_option
 from throttled.cli.senders import show_accounts
-from throttled.control.protocol import MAX_ROWS, Accounts, AccountSort, AccountsResult
+from throttled.control.requests import MAX_ROWS, Accounts, AccountSort
+from throttled.control.results import AccountsResult
 from throttled.subjects import Of
 
 _KINDS = ("account", "uid", "inside", "domain", "mailbox")

@@ -12,16 +12,8 @@ from throttled.cli.change import report
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, allowable, for_option, force_option, json_option
 from throttled.control.canonical import host_name
-from throttled.control.protocol import (
-    MAX_ADDRESSES,
-    Allow,
-    Allowed,
-    AllowedResult,
-    AllowRow,
-    ChangeResult,
-    Request,
-    Resolve,
-)
+from throttled.control.requests import MAX_ADDRESSES, Allow, Allowed, Request, Resolve
+from throttled.control.results import AllowedResult, AllowRow, ChangeResult
 from throttled.errors import HostError, RefusedError, ThrottledError, UsageError
 from throttled.host.resolve import forward
 from throttled.store.names import GRACE

@@ -5,7 +5,8 @@ import click
 from throttled.cli import text
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, allowable, for_option, json_option, max_option
-from throttled.control.protocol import MAX_ROWS, Audit, AuditResult
+from throttled.control.requests import MAX_ROWS, Audit
+from throttled.control.results import AuditResult
 
 
 @click.command(

@@ -7,7 +7,8 @@ import click
 from throttled.cli.change import punishing, report
 from throttled.cli.daemon import ask
 from throttled.cli.options import Command
-from throttled.control.protocol import Ban, ChangeResult
+from throttled.control.requests import Ban
+from throttled.control.results import ChangeResult
 
 
 @click.command(

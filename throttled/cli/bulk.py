@@ -13,7 +13,8 @@ from throttled.cli.daemon import ask
 from throttled.cli.lists import Bad
 from throttled.control.bulk import UnbanManyResult
 from throttled.control.fields import Part
-from throttled.control.protocol import MAX_ENTRIES, MAX_REQUEST, Entered, Import, ImportResult
+from throttled.control.requests import MAX_ENTRIES, MAX_REQUEST, Entered, Import
+from throttled.control.results import ImportResult
 from throttled.errors import ThrottledError
 
 #: Bad entries reported one by one on the screen.

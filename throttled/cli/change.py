@@ -7,7 +7,7 @@ import click
 
 from throttled.cli import text
 from throttled.cli.options import for_option, force_option, json_option, one_subject, scope_option
-from throttled.control.protocol import ChangeResult
+from throttled.control.results import ChangeResult
 
 
 def punishing(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,17 +15,8 @@ from throttled.cli.options import Command, json_option
 from throttled.config.describe import dotted
 from throttled.config.load import DEFAULT_PATH, Loaded
 from throttled.config.schema import Config, Notify
-from throttled.control.protocol import (
-    AddHost,
-    Done,
-    FleetResult,
-    FleetStatus,
-    Ping,
-    Prove,
-    Reach,
-    Status,
-    StatusResult,
-)
+from throttled.control.requests import AddHost, FleetStatus, Ping, Prove, Reach, Status
+from throttled.control.results import Done, FleetResult, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
 from throttled.model import SCOPES, Facts, Finding
 from throttled.store.store import Store
@@ -162,7 +153,7 @@ def _store(path: str) -> Iterator[Finding]:
     except StoreError as error:
         yield _finding(error)
         return
-    count = sum(store.counts(time.time()).values())
+    count = sum(store.active.counts(time.time()).values())
     store.close()
     yield Finding("ok", f"store: {path}, {count} active throttles and bans")
 
@@ -184,6 +175,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
             with limited(capabilities()):  # as the daemon will be
                 yield from _firewall(settings)
                 yield from _sensor(settings)
+                yield from _admission(settings)
             yield from _overload(settings, known)
             yield from ports.check(settings.filtered(known))
         return
@@ -246,6 +238,13 @@ def _overload(settings: Config, known: Facts) -> Iterator[Finding]:
             note = "" if want.mode == "enforce" else ", only reported"
             most = want.why or f"strangers may have {want.cap} connections open{note}"
             yield Finding("ok", f"overload: {scope}: {most}")
+
+
+def _admission(settings: Config) -> Iterator[Finding]:
+    from throttled.health.probes.admission import check  # noqa: PLC0415 - as above
+
+    if not settings.observing and any(settings.overload.mode(scope) != "off" for scope in SCOPES):
+        yield from check()
 
 
 def _sensor(settings: Config) -> Iterator[Finding]:

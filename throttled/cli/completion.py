@@ -80,13 +80,13 @@ def _reply(request: Any) -> Any:
 
 
 def _active() -> Iterator[str]:
-    from throttled.control.protocol import List  # noqa: PLC0415 - as above
+    from throttled.control.requests import List  # noqa: PLC0415 - as above
 
     yield from (row.subject for row in _reply(List(max=_ACTIVE)).rows)
 
 
 def _known(begun: str) -> Iterator[str]:
-    from throttled.control.protocol import Find  # noqa: PLC0415 - as above
+    from throttled.control.requests import Find  # noqa: PLC0415 - as above
 
     text = begun.partition(":")[2] if begun.startswith(_KINDS) else begun
     if len(text) > 1:
@@ -95,7 +95,7 @@ def _known(begun: str) -> Iterator[str]:
 
 
 def _allowed() -> Iterator[str]:
-    from throttled.control.protocol import Allowed  # noqa: PLC0415 - as above
+    from throttled.control.requests import Allowed  # noqa: PLC0415 - as above
 
     rows = _reply(Allowed()).rows
     yield from (row.name or row.what for row in rows)
@@ -109,6 +109,6 @@ def _limits() -> Iterator[str]:
 
 
 def _peers() -> Iterator[str]:
-    from throttled.control.protocol import FleetStatus  # noqa: PLC0415 - as above
+    from throttled.control.requests import FleetStatus  # noqa: PLC0415 - as above
 
     yield from (peer.name for peer in _reply(FleetStatus()).peers)

@@ -12,7 +12,8 @@ import click
 from throttled.config.load import Loaded, load, read
 from throttled.config.schema import Config
 from throttled.control import client
-from throttled.control.protocol import Request, Result
+from throttled.control.requests import Request
+from throttled.control.results import Result
 from throttled.errors import ConfigError, StoreError, ThrottledError, UsageError
 from throttled.log_paths import is_journal
 from throttled.model import Facts
@@ -49,7 +50,7 @@ def facts(settings: Config) -> Facts:
     recorded: frozenset[str] = frozenset()  # names of this host that `check` found in its log
     with suppress(StoreError), closing(Store.open(settings.database(), readonly=True)) as store:
         before = last_facts.load(store)
-        recorded = store.hosts()
+        recorded = store.hosts.names()
     return gathered(settings, before, recorded)
 
 

@@ -5,7 +5,8 @@ import click
 from throttled.cli.change import report
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, allowable, json_option
-from throttled.control.protocol import ChangeResult, Disallow
+from throttled.control.requests import Disallow
+from throttled.control.results import ChangeResult
 
 
 @click.command(

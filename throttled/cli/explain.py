@@ -6,7 +6,8 @@ from msgspec.structs import replace
 from throttled.cli import output, text
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option, subject
-from throttled.control.protocol import Explain, ExplainResult
+from throttled.control.requests import Explain
+from throttled.control.results import ExplainResult
 
 
 @click.command(

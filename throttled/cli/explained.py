@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from throttled.address import is_named
 from throttled.cli import output, senders
 from throttled.cli.output import moment, number
-from throttled.control.protocol import ExplainResult, LogText, MeterRow
+from throttled.control.results import ExplainResult, LogText, MeterRow
 from throttled.log_paths import is_journal
 from throttled.model import DONE, LINES, SCOPES, Decision, Past, Scope, Snapshot
 from throttled.settings import Duration
@@ -59,6 +59,7 @@ def explain(result: ExplainResult, *, everything: bool = False) -> Iterator[str]
         yield "Would be active (observe mode):" if result.would else "Active:"
     for snapshot in result.active:
         yield from _active(snapshot, would)
+    yield from _inside(result, would)
     if result.proxied:
         yield "Behind a proxy, so not applied:"
     for snapshot in result.proxied:
@@ -82,6 +83,8 @@ def answer(result: ExplainResult) -> str:
     if result.protected:
         return f"Never throttled or banned: {result.protected}."
     rows = _applying(result)
+    if not rows and result.inside.counts:
+        return f"Not throttled or banned as a whole; inside it {_counts(result)}."
     if not rows:
         known = any((result.lines, result.decisions, result.past != Past(), result.allowed))
         counted = any(row.value for row in result.meters)
@@ -182,6 +185,27 @@ def _head(result: ExplainResult) -> Iterator[str]:
         until = f"until {moment(row.until)}" if row.until else "no end"
         what = f"{row.what} of {row.name}" if row.name else row.what
         yield f"On the allowlist: {what}, since {moment(row.since)}, {until} {row.note}"
+
+
+def _inside(result: ExplainResult, would: str) -> Iterator[str]:
+    """Yield what is active inside a network: the latest of it, and how many there are."""
+    shown = result.inside.latest
+    if shown:
+        yield f"Inside it {_counts(result)}; the latest:"
+    for row in shown:
+        yield (
+            f"  {would}{row.action} of {row.subject}{output.within(row.subject, row.scope)} "
+            f"since {moment(row.since)}, {row.limit}: {row.why}"
+        )
+    if shown:
+        yield f"  All: throttled list {result.subject}"
+
+
+def _counts(result: ExplainResult) -> str:
+    would = "would be " if result.would else ""
+    counts = result.inside.counts
+    said = [f"{number(counts[a])} {would}{DONE[a]}" for a in DONE if a in counts]
+    return ", ".join(said)
 
 
 def _active(snapshot: Snapshot, would: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from throttled.address import is_named
 from throttled.cli import lists, output
 from throttled.cli.daemon import config
 from throttled.cli.options import Command, json_option
-from throttled.control.protocol import AllowRow
+from throttled.control.results import AllowRow
 from throttled.errors import NotPermittedError
 from throttled.store.store import Store
 
@@ -60,7 +60,7 @@ def command(*, which: str, form: str, as_json: bool) -> None:
 
 
 def _banned(store: Store, *, as_json: bool, would: bool) -> Iterator[str]:
-    for rows in store.rows(time.time()):
+    for rows in store.listing.rows(time.time()):
         for row in rows:
             if row.action != "exempt" and not is_named(row.subject):  # no list has accounts
                 yield _json(row) if as_json else lists.line(row, would=would) + "\n"
@@ -68,7 +68,7 @@ def _banned(store: Store, *, as_json: bool, would: bool) -> Iterator[str]:
 
 def _allowed(store: Store, *, as_json: bool) -> Iterator[str]:
     names = set()
-    for row in store.allowed(time.time()):
+    for row in store.allowlist.entries(time.time()):
         if row.name:  # its addresses are DNS's to say, wherever the list is read
             if not as_json and row.name not in names:
                 names.add(row.name)

@@ -6,7 +6,8 @@ from throttled.cli import output
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option, max_option
 from throttled.cli.senders import show_found
-from throttled.control.protocol import Find, FindResult
+from throttled.control.requests import Find
+from throttled.control.results import FindResult
 
 
 @click.command(

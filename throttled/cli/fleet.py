@@ -10,7 +10,8 @@ import click
 from throttled.cli import completion, output
 from throttled.cli.daemon import ask, config
 from throttled.cli.options import Command, json_option
-from throttled.control.protocol import Done, FleetRemove, FleetResult, FleetStatus, FleetTrust
+from throttled.control.requests import FleetRemove, FleetStatus, FleetTrust
+from throttled.control.results import Done, FleetResult
 from throttled.errors import ThrottledError, UsageError
 from throttled.fleet.wire import SECRET
 

@@ -12,7 +12,7 @@ from throttled.cli.bulk import Numbered, Outcome
 from throttled.cli.lists import Bad, Wanted, Word
 from throttled.cli.options import Command, for_option, force_option, json_option, list_name
 from throttled.cli.progress import steps
-from throttled.control.protocol import Import
+from throttled.control.requests import Import
 from throttled.errors import UsageError
 
 #: Warnings that are printed.

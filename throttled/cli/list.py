@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from throttled.cli import completion, output, text
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option, scope_option, seconds, subject
-from throttled.control.protocol import SORTS, List, ListResult
+from throttled.control.requests import SORTS, List
+from throttled.control.results import ListResult
 from throttled.model import ACTIONS
 
 #: Rows that the daemon is asked for at a time: it takes some ten milliseconds over them.

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from throttled.cli import list_forms, output
 from throttled.cli.options import host_bits
 from throttled.control.canonical import entered
-from throttled.control.protocol import Entered
+from throttled.control.requests import Entered
 from throttled.errors import RefusedError, ThrottledError, UsageError
 from throttled.model import SCOPES, Snapshot
 from throttled.settings import Duration

@@ -14,7 +14,8 @@ from throttled.cli import output
 from throttled.cli.daemon import config, facts
 from throttled.cli.options import Command, json_option, seconds, subject
 from throttled.config.schema import Config
-from throttled.control.protocol import ChangeResult, MailChange
+from throttled.control.requests import MailChange
+from throttled.control.results import ChangeResult
 from throttled.errors import UsageError
 from throttled.host.on_hold import Held, OnHold
 from throttled.model import Facts

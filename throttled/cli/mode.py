@@ -8,7 +8,8 @@ from throttled.cli import output
 from throttled.cli.daemon import ask, config, runs
 from throttled.cli.options import Command, json_option
 from throttled.config import mode as modes
-from throttled.control.protocol import Done, Reload, Status, StatusResult
+from throttled.control.requests import Reload, Status
+from throttled.control.results import Done, StatusResult
 from throttled.errors import ConfigError, NotRunningError, RefusedError, ThrottledError
 from throttled.model import Mode
 

@@ -7,7 +7,8 @@ import click
 from throttled.cli import text
 from throttled.cli.daemon import ask, config, runs
 from throttled.cli.options import Command, json_option
-from throttled.control.protocol import Done, NotifyTest
+from throttled.control.requests import NotifyTest
+from throttled.control.results import Done
 from throttled.errors import NotRunningError
 
 #: Seconds: a mail server that hangs may take a minute.

@@ -12,18 +12,17 @@ from throttled.address import is_named
 from throttled.cli.daemon import R, ask, config, facts
 from throttled.config.schema import Config
 from throttled.control.bulk import UnbanMany, UnbanManyResult
-from throttled.control.protocol import (
+from throttled.control.requests import (
     Allow,
-    ChangeResult,
     Disallow,
     Explain,
     List,
     Request,
     Resolve,
-    Result,
     Unban,
     UnbanAll,
 )
+from throttled.control.results import ChangeResult, Result
 from throttled.control.wire import decode_request, encode
 from throttled.errors import ConfigError, NotRunningError, RefusedError
 from throttled.model import Facts

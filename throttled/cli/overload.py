@@ -18,6 +18,8 @@ def lines(rows: Sequence[OverloadStatus]) -> Iterator[str]:
             f"{row.scope}: strangers have {number(row.open)} of {number(row.cap)} connections "
             f"open, {number(row.known)} clients known good ({row.means}{note})"
         )
+        for each in row.unusable:
+            yield f"not by {each}"
         if row.why:
             yield f"everybody is admitted: {row.why}"
         dropped = row.over_cap + row.over_pace + row.over_turn

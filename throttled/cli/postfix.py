@@ -19,7 +19,8 @@ from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_option, zone_option
 from throttled.cli.progress import progress
 from throttled.config.schema import Config
-from throttled.control.protocol import Asked, Done
+from throttled.control.requests import Asked
+from throttled.control.results import Done
 from throttled.errors import HostError, NotPermittedError, RefusedError, StoreError, UsageError
 from throttled.host import changes, limits, maincf, master, postconf
 from throttled.host.zone import local_zone

@@ -7,7 +7,8 @@ import click
 from throttled.cli.list import filtering, show
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command
-from throttled.control.protocol import List, ListResult
+from throttled.control.requests import List
+from throttled.control.results import ListResult
 from throttled.errors import RefusedError
 
 

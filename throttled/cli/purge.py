@@ -14,7 +14,8 @@ from throttled.cli.options import Command, json_option
 from throttled.clock import now
 from throttled.config.schema import Config
 from throttled.control import client
-from throttled.control.protocol import Done, Purge
+from throttled.control.requests import Purge
+from throttled.control.results import Done
 from throttled.errors import (
     NotPermittedError,
     RefusedError,

@@ -5,7 +5,8 @@ import click
 from throttled.cli import text
 from throttled.cli.daemon import ask
 from throttled.cli.options import Command, json_option
-from throttled.control.protocol import Done, Reload
+from throttled.control.requests import Reload
+from throttled.control.results import Done
 
 
 @click.command(

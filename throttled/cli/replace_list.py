@@ -14,7 +14,8 @@ from throttled.cli.daemon import ask
 from throttled.cli.lists import Bad
 from throttled.cli.progress import steps
 from throttled.control.bulk import LASTING
-from throttled.control.protocol import MAX_ROWS, Entered, Import, List, ListResult
+from throttled.control.requests import MAX_ROWS, Entered, Import, List
+from throttled.control.results import ListResult
 from throttled.errors import UsageError
 from throttled.model import SCOPES, Scope, Snapshot
 
@@ -112,6 +113,8 @@ def _pieces(fresh: Sequence[Numbered], gone: Sequence[Key]) -> Iterator[Piece]:
         yield batch, []
     for at in range(0, len(gone), _REMOVED):
         yield [], list(gone[at : at + _REMOVED])
+    if not fresh and not gone:  # the daemon learns that it names nothing else
+        yield [], []
 
 
 def _sentence(name: str, result: Outcome) -> str:

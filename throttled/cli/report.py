@@ -14,7 +14,8 @@ from throttled.cli.page_file import HTML, write_page
 from throttled.cli.report_page import page
 from throttled.cli.report_text import text
 from throttled.config.schema import Config
-from throttled.notify.mail import Letter, send
+from throttled.notify.letter import Letter
+from throttled.notify.mail import send
 from throttled.store.store import Store
 
 

@@ -14,7 +14,7 @@ from throttled.analysis.report import Count, Overview, headline
 from throttled.cli import output
 from throttled.cli.report_charts import bar, columns, element
 from throttled.cli.report_text import COMPARED, CONNECTION, TITLES, change, current, period
-from throttled.store.period import SubjectSum
+from throttled.store.period import GoodSum, SubjectSum
 
 #: A chart: title, its series with what the legend calls them (the class is the same word).
 _CHARTS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
@@ -134,9 +134,9 @@ def _good(of: Overview) -> Element:
         text = "Good: delivered mail or logged in within the 30 days before."
         return _section(title, _note(text), class_="good")
     were = "would have been " if of.would else "were "
-    rows = [
+    rows: list[tuple[Element | str, ...]] = [
         (
-            row.subject,
+            _client(row),
             *map(output.number, (row.throttles, row.bans, row.deliveries, row.logins)),
             row.limit,
         )
@@ -213,7 +213,7 @@ def _clients(of: Overview) -> Element:
     )
 
 
-def _client(row: SubjectSum) -> Element:
+def _client(row: SubjectSum | GoodSum) -> Element:
     named = [element("div", row.name, class_="note")] if row.name else []
     return element("div", row.subject, *named)
 

@@ -124,11 +124,12 @@ def _tables(of: Overview) -> Iterator[str]:
             f"{row.deliveries:,} mails",
             f"{row.logins:,} logins",
             row.limit,
+            row.name,
         )
         for row in of.good
     ]
     title = f"Good senders throttled or banned: {of.good_total:,}"
-    yield from _table(title, ("client", ">throttles", ">bans", ">", ">", "limit"), good)
+    yield from _table(title, ("client", ">throttles", ">bans", ">", ">", "limit", "name"), good)
     yield from _sender_tables(of)
 
 

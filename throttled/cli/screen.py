@@ -20,18 +20,8 @@ from throttled import address
 from throttled.cli import explained, output, overload
 from throttled.cli import screen_parts as parts
 from throttled.cli.screen_parts import Question, Reading
-from throttled.control.protocol import (
-    Allow,
-    Ban,
-    ChangeResult,
-    Explain,
-    ExplainResult,
-    Request,
-    StatusResult,
-    Top,
-    TopResult,
-    Unban,
-)
+from throttled.control.requests import Allow, Ban, Explain, Request, Top, Unban
+from throttled.control.results import ChangeResult, ExplainResult, StatusResult, TopResult
 from throttled.errors import ThrottledError
 
 #: Pictures in the sparkline; columns of a wide terminal.
@@ -62,7 +52,7 @@ class Screen(App[None]):
     #right { width: 1fr; height: auto; }
     DataTable { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
     Question, Reading { align: center middle; }
-    Question Label { padding: 1 2; background: $panel; border: solid $warning; }
+    Question Label { max-width: 95%; padding: 1 2; background: $panel; border: solid $warning; }
     Reading VerticalScroll { width: 95%; height: 90%; background: $panel; border: solid $primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

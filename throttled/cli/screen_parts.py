@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Label, Static
 
 from throttled.cli import output
-from throttled.control.protocol import Worst
+from throttled.control.results import Worst
 from throttled.model import Decision
 
 HELP = """\
@@ -49,6 +49,9 @@ _STYLES = {f"{sign} ": colour for sign, colour in _SIGNS.values()}
 #: Characters shown of a subject: the longest network has 43, names may have hundreds.
 _SUBJECT = 45
 
+#: Of a question: ten lines of a small terminal, more than the longest name has unescaped.
+_QUESTION = 600
+
 #: Titles of the tables: for narrow terminals, and for wide ones.
 WORST = {
     False: ("WORST CLIENT", "ACTIVE", "LIMIT", "SCOPE", "NOW", "SOFT", "HARD"),
@@ -77,7 +80,9 @@ class Question(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """Show the question."""
-        yield Label(Text(f"{self.question}  [y]es [n]o"))
+        # It names a client by its own words: these may be no commands to the terminal.
+        shown = output.cut_to(_QUESTION, self.question)
+        yield Label(Text(f"{shown}  [y]es [n]o", overflow="fold"))
 
 
 class Reading(ModalScreen[None]):

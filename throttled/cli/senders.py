@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 
 from throttled.cli import output
 from throttled.cli.output import moment, number
-from throttled.control.protocol import (
+from throttled.control.results import (
     AccountsResult,
     ExplainResult,
     FindResult,

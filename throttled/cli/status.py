@@ -5,7 +5,8 @@ import click
 from throttled.cli import text
 from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import Command, json_option
-from throttled.control.protocol import Status, StatusResult
+from throttled.control.requests import Status
+from throttled.control.results import StatusResult
 
 
 @click.command(

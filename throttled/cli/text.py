@@ -9,7 +9,7 @@ import click
 
 from throttled.cli import explained, output, overload
 from throttled.cli.output import moment, number
-from throttled.control.protocol import (
+from throttled.control.results import (
     AllowedResult,
     AuditResult,
     ChangeResult,

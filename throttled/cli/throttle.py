@@ -8,7 +8,8 @@ import click
 from throttled.cli.change import punishing, report
 from throttled.cli.daemon import ask
 from throttled.cli.options import Command
-from throttled.control.protocol import ChangeResult, Throttle
+from throttled.control.requests import Throttle
+from throttled.control.results import ChangeResult
 from throttled.errors import UsageError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -8,7 +8,8 @@ import click
 from throttled.cli import output
 from throttled.cli.daemon import ask
 from throttled.cli.options import Command, json_option
-from throttled.control.protocol import Top, TopResult
+from throttled.control.requests import Top
+from throttled.control.results import TopResult
 from throttled.errors import ExtraError, UsageError
 
 

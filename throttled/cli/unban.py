@@ -15,7 +15,8 @@ from throttled.cli.options import (
     subject,
 )
 from throttled.control.bulk import UnbanMany
-from throttled.control.protocol import ChangeResult, Unban, UnbanAll
+from throttled.control.requests import Unban, UnbanAll
+from throttled.control.results import ChangeResult
 from throttled.errors import UsageError
 from throttled.model import Scope
 

@@ -14,7 +14,8 @@ from throttled.cli.offline import ask_or_offline
 from throttled.cli.options import one_subject, subject
 from throttled.cli.progress import steps
 from throttled.control.bulk import MAX_UNBANS, UnbanMany, UnbanManyResult
-from throttled.control.protocol import List, ListResult
+from throttled.control.requests import List
+from throttled.control.results import ListResult
 from throttled.errors import ThrottledError, UsageError
 from throttled.model import RESTRICTING, Action
 

@@ -432,8 +432,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     def database(self) -> str:
         """Return the database's path; observing has one of its own, as its bans are not real."""
-        path = self.store.path
-        return f"{path.removesuffix('.db')}.observe.db" if self.observing else path
+        return self.observed() if self.observing else self.store.path
+
+    def observed(self) -> str:
+        """Return the path of the database of what is only observed."""
+        return f"{self.store.path.removesuffix('.db')}.observe.db"
 
     def filtered(self, facts: Facts) -> dict[Scope, tuple[int, ...]]:
         """Return the ports to filter: as configured, or those of Postfix."""

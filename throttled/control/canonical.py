@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from throttled import address
 from throttled import subjects as named
 from throttled.control.bulk import UnbanMany
-from throttled.control.protocol import (
+from throttled.control.requests import (
     Allow,
     Audit,
     Ban,
@@ -22,6 +22,7 @@ from throttled.control.protocol import (
     Unban,
 )
 from throttled.errors import RefusedError, UsageError
+from throttled.printable import blanked
 
 #: Networks shorter than this are refused unless the operator insists (by IP version).
 FLOOR = {4: 16, 6: 32}
@@ -150,4 +151,4 @@ def _address(text: str) -> str:
 
 def _one_line(text: str) -> str:
     """Return text that can stand in a log: no control characters, no line ends."""
-    return "".join(char if char.isprintable() else " " for char in text).strip()
+    return blanked(text).strip()

@@ -1,6 +1,6 @@
 """The commands' end of the control socket: one request, one reply, synchronous. Owns no state.
 
-Limits: a reply has at most `protocol.MAX_REPLY` bytes; the whole exchange ends within its timeout.
+Limits: a reply has at most `results.MAX_REPLY` bytes; the whole exchange ends within its timeout.
 """
 
 import socket
@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from throttled.control import protocol, wire
-from throttled.control.protocol import Request, Result
+from throttled.control import results, wire
+from throttled.control.requests import Request
+from throttled.control.results import Result
 from throttled.errors import NotPermittedError, NotRunningError, ThrottledError, UsageError
 from throttled.linux.claim import in_use
 from throttled.linux.unix_socket import answers
@@ -70,6 +71,6 @@ def _receive(sock: socket.socket, deadline: float) -> bytes:
         if not piece:
             break
         received += piece
-        if len(received) > protocol.MAX_REPLY:
+        if len(received) > results.MAX_REPLY:
             raise ThrottledError("the daemon's answer is too long", "ask for fewer rows: --max")
     return bytes(received)

@@ -35,4 +35,5 @@ class OverloadStatus(Struct, frozen=True):
     over_turn: int
     ended: int  # sessions, since the start
     why: str = ""  # nothing is delayed: the reason
+    unusable: list[str] = []  # better means than `means`, and why each cannot be used
     delayed: list[Delayed] = []  # those with the most packets dropped, while they are delayed

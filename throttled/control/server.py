@@ -24,9 +24,10 @@ from time import monotonic
 
 from msgspec import Struct
 
-from throttled.control import protocol, wire
+from throttled.control import requests, wire
 from throttled.control.admission import Admission
-from throttled.control.protocol import Request, Result
+from throttled.control.requests import Request
+from throttled.control.results import Result
 from throttled.control.wire import Failed, Ok
 from throttled.errors import ConfigError, NotPermittedError, RefusedError, ThrottledError
 from throttled.linux.unix_socket import BoundSocket, credentials
@@ -98,7 +99,7 @@ class Server:
                 f"cannot make the control socket {self._path}: {error}", hint
             ) from error
         self._server = await asyncio.start_unix_server(
-            self._connected, sock=sock, limit=protocol.MAX_REQUEST
+            self._connected, sock=sock, limit=requests.MAX_REQUEST
         )
 
     async def stop(self) -> None:
@@ -206,7 +207,7 @@ class Server:
                 return None
             line = error.partial
         except asyncio.LimitOverrunError:
-            line = b" " * (protocol.MAX_REQUEST + 1)  # too long, says the protocol
+            line = b" " * (requests.MAX_REQUEST + 1)  # too long, says the protocol
         await asyncio.sleep(self._admission.delay(peer.uid, monotonic()))
         try:
             return Ok(await self._handle(line, peer))
@@ -218,7 +219,7 @@ class Server:
 
     async def _handle(self, line: bytes, peer: Peer) -> Result:
         request = wire.decode_request(line)
-        if not isinstance(request, protocol.READS):
+        if not isinstance(request, requests.READS):
             text = wire.summary(request)  # JSON: control characters escaped
             _log.debug("uid %d, pid %d asks: %s", peer.uid, peer.pid, text)
         return await self._handler(request, peer)

@@ -13,15 +13,15 @@ from msgspec.structs import replace
 
 from throttled.control.bulk import UnbanMany
 from throttled.control.canonical import canonical
-from throttled.control.protocol import (
+from throttled.control.requests import (
     MAX_REQUEST,
     Import,
     MailChange,
     PostfixChange,
     Purge,
     Request,
-    Result,
 )
+from throttled.control.results import Result
 from throttled.errors import ThrottledError, UsageError
 
 _AGAIN = "the daemon and this command may differ in version: restart the daemon"

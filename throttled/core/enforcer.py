@@ -8,16 +8,17 @@ as the kernel does.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from msgspec.structs import replace
 
+from throttled import address
 from throttled.clock import Moment
 from throttled.core.refused import Refused
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError
-from throttled.model import Action, Applied, Element, Entry, Scope
+from throttled.model import ACTIONS, RESTRICTING, Action, Applied, Decision, Element, Entry, Scope
 from throttled.skipped import Skipped
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,25 @@ class Enforcer:
         self.given_up += len(too_many)
         for key in too_many:
             del self._pending[key]
+
+
+def entries_of(
+    decision: Decision, now: float, before: Mapping[tuple[str, Scope], Action | None]
+) -> list[Entry]:
+    """Return the elements that a decision wants. A release removes whatever is there.
+
+    A throttle or ban also removes the exemption that was active `before`: of what is active in the
+    kernel the strictest applies, but an exemption may last longer.
+    """
+    subject, scope, action = decision.subject, decision.scope, decision.action
+    network = address.is_network(subject)  # only a single address can be exempt
+    if action == "release":
+        actions = [each for each in ACTIONS if not (network and each == "exempt")]
+        return [Entry(subject, scope, each, 0.0) for each in actions]
+    wanted = Entry(subject, scope, action, max(1.0, decision.until - now), decision.rate)
+    if action == "exempt" or network or before.get((subject, scope), action) in RESTRICTING:
+        return [wanted]
+    return [Entry(subject, scope, "exempt", 0.0), wanted]
 
 
 def _key(entry: Entry) -> tuple[str, Scope, Action]:

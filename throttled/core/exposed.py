@@ -28,7 +28,7 @@ def exposed(key: Key, recorder: Recorder, now: Moment) -> bool:
     if not address.is_network(network):
         return False
     first, beyond = _range(network)
-    found = recorder.store.good_in(first, beyond, now.wall, _MOST)
+    found = recorder.store.fleet.good(first, beyond, now.wall, _MOST)
     inside = {sender for sender in found if address.inside(sender, network)}
     if not inside:
         return len(found) == _MOST

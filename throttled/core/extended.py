@@ -24,12 +24,12 @@ def remove(pipeline: Pipeline, releases: Sequence[Decision], now: Moment) -> set
     Raises:
         StoreError: the history cannot be read; nothing is removed.
     """
-    own = pipeline.recorder.store.extended([(d.subject, d.scope) for d in releases], now.wall)
+    own = pipeline.recorder.store.fleet.extended([(d.subject, d.scope) for d in releases], now.wall)
     bans = {(d.subject, d.scope): d for d in own if d.action == "ban"}
     throttles = {(d.subject, d.scope): d for d in own if d.action == "throttle"}
     # A ban takes the place of a ban, a throttle only that of what is not there.
     pipeline.decide([d for d in releases if (d.subject, d.scope) not in bans], now)
     for kept in (bans, throttles):
         if kept:
-            pipeline.decide(list(kept.values()), now, renewed=kept)
+            pipeline.decide(list(kept.values()), now, before=dict.fromkeys(kept))
     return {*bans, *throttles}

@@ -93,7 +93,7 @@ class Fleet:
     def _known(self, now: Moment) -> None:
         """Take up peers that were read before, however many names are announced now."""
         distrusted, peers = self.distrusted(), self.inbox.peers
-        for path, position in self._store.positions().items():
+        for path, position in self._store.positions.all().items():
             fleet, _, name = path.partition(":")
             if fleet == "fleet" and self._wanted(name, distrusted) and len(peers) < PEERS:
                 peers[name] = stored(name, position, now)
@@ -140,7 +140,7 @@ class Fleet:
         if self.down is None and now.boot - self._up_since >= _LASTING:
             self.down_since = None  # it stays connected
         peers, distrusted = self.inbox.peers, self.distrusted()
-        positions = self._store.positions()
+        positions = self._store.positions.all()
         for name, last in message.last.items():
             if not self._wanted(name, distrusted):
                 continue
@@ -179,7 +179,7 @@ class Fleet:
         Raises:
             StoreError: it cannot be read.
         """
-        stored = self._store.known(_DISTRUSTED)
+        stored = self._store.known.get(_DISTRUSTED)
         try:
             return msgpack.decode(stored or b"\x90", type=frozenset[str])
         except MsgspecError:
@@ -192,7 +192,7 @@ class Fleet:
             StoreError: it cannot be recorded.
         """
         names = sorted(self.distrusted() | {name})
-        self._store.know(_DISTRUSTED, msgpack.encode(names), now.wall)
+        self._store.known.put(_DISTRUSTED, msgpack.encode(names), now.wall)
         self.inbox.peers.pop(name, None)
         self._reading = None
 
@@ -203,7 +203,7 @@ class Fleet:
             StoreError: it cannot be recorded.
         """
         names = sorted(self.distrusted() - {name})
-        self._store.know(_DISTRUSTED, msgpack.encode(names), now.wall)
+        self._store.known.put(_DISTRUSTED, msgpack.encode(names), now.wall)
         self.inbox.judge.release(name)
         self._reading = None  # the process may be ahead: what came meanwhile was not processed
 
@@ -216,7 +216,7 @@ class Fleet:
             StoreError: the rest is still there.
         """
         removed, what = 0, Filter(origin=f"peer:{name}")
-        while rows := self._store.snapshots(clock().wall, what, count=_PIECE):
+        while rows := self._store.listing.snapshots(clock().wall, what, count=_PIECE):
             now = clock()
             about = [(r.subject, r.scope, OPERATOR, 0, now.wall, f"{name} removed") for r in rows]
             found = [Decision(now.wall, "release", *a, origin=f"peer:{name}") for a in about]

@@ -25,7 +25,7 @@ def reports(
     within = float(settings.within)
     for target in targets:
         with suppress(StoreError):
-            known = store.reports(now.wall - within, target.account)
+            known = store.senders.reports(now.wall - within, target.account)
             if any(report.limit == GUESSING for report in known):
                 continue
         about = GUESSING, "guesses", target.tries, settings.tries, within, target.account
@@ -40,7 +40,7 @@ def acquitted(keys: Iterable[Key], store: Store, now: Moment) -> list[Decision]:
     found: list[Decision] = []
     for subject, scope in keys:
         with suppress(StoreError):
-            rows = store.snapshots(now.wall, Filter(subject=subject))
+            rows = store.listing.snapshots(now.wall, Filter(subject=subject))
             about = (GUESSING, 0, now.wall, "it logged in")
             found += [
                 Decision(now.wall, "release", subject, scope, *about)

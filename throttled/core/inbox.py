@@ -248,7 +248,7 @@ class Inbox:
         bans = self._without_unbanned(peer.name, bans, now)
         pasts = self._store.past(self.judge.keys(bans), now.wall)
         if peer.room < len(bans):  # counted again only where the limit is near
-            peer.room = max(0, self._settings.most - self._store.of_peer(peer.name, now.wall))
+            peer.room = max(0, self._settings.most - self._store.fleet.count(peer.name, now.wall))
         recorder = self._pipeline.recorder
         ruling = self.judge.judge(
             peer.name,
@@ -273,7 +273,9 @@ class Inbox:
         Streams are read independently, so these may come later than a peer's unban.
         """
         since = min((ban.at for ban in bans), default=inf)
-        unbanned = self._store.unbanned([(b.subject, b.scope) for b in bans], since, now.wall)
+        unbanned = self._store.fleet.unbanned_since(
+            [(b.subject, b.scope) for b in bans], since, now.wall
+        )
         valid = [b for b in bans if b.at >= unbanned.get((b.subject, b.scope), 0.0)]
         self.received[name, "unbanned-since"] += len(bans) - len(valid)
         return valid

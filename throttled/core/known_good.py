@@ -3,7 +3,7 @@
 Read from the store in pieces at the start and every hour, and kept up to date with decisions and
 new evidence: a new login counts a second or two after its line. What is protected (loopback,
 mynetworks, the allowlist …) belongs to them too; a client whose host name is on the allowlist from
-its first delivery or login on.
+its first delivery or login on; a /64 in which two addresses are known good as a whole (`Pools`).
 
 Owns them: at most `MOST` addresses, above that those later in the order of their text are
 strangers.
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from throttled import address
 from throttled.clock import Moment
+from throttled.core.pools import Pools
 from throttled.core.recorder import Recorder
 from throttled.decide.overload import known_good
 from throttled.decide.protect import Protection
@@ -45,6 +46,7 @@ class KnownGood:
         self._recorder = recorder
         self._allowed = allowed
         self._good: dict[Scope, set[bytes]] = {scope: set() for scope in SCOPES}
+        self._pools = {scope: Pools() for scope in SCOPES}
         self._protected: dict[int, dict[bytes, bool]] = {}
         self._networks: set[str] = set()
         #: Addresses with new evidence; those that come first are recorded by now.
@@ -57,13 +59,13 @@ class KnownGood:
     def __contains__(self, key: tuple[bytes, Scope]) -> bool:
         """Return whether a packed address is known good in a scope."""
         packed, scope = key
-        if packed in self._good[scope]:
+        if packed in self._good[scope] or packed in self._pools[scope]:
             return True
         return bool(address.covering_parsed(self._protected, (packed, len(packed) * 8)))
 
     def subjects(self, scope: Scope) -> Iterator[str]:
         """Yield all that are known good in a scope."""
-        yield from self._networks
+        yield from {*self._networks, *self._pools[scope]}
         yield from map(address.unpack, self._good[scope])
 
     def count(self, scope: Scope) -> int:
@@ -73,10 +75,11 @@ class KnownGood:
     def protect(self, protection: Protection) -> None:
         """Take what is protected now."""
         networks = set(protection.networks)
+        before, self._networks = self._networks, networks
         for scope in SCOPES:
-            self._added[scope] |= dict.fromkeys(self._networks - networks, False)
-            self._added[scope] |= dict.fromkeys(networks - self._networks, True)
-        self._networks = networks
+            self._added[scope] |= dict.fromkeys(networks - before, True)
+            removed = before - networks - set(self._pools[scope])
+            self._added[scope] |= dict.fromkeys(removed, False)
         self._protected = {}
         for packed, prefix in map(address.parse, networks):
             self._protected.setdefault(prefix, {})[packed] = True
@@ -89,12 +92,18 @@ class KnownGood:
     def decided(self, decisions: Sequence[Decision]) -> None:
         """Learn what was decided: who is throttled or banned is no longer known good."""
         for decision in decisions:
-            if address.kind(decision.subject) != "address":
+            subject, scope = decision.subject, decision.scope
+            if address.is_named(subject):
                 continue
+            single, pools = address.kind(subject) == "address", self._pools[scope]
             if decision.action in RESTRICTING:
-                self._put(decision.subject, decision.scope, good=False)
+                self._change(scope, pools.bar(subject, decision.until))
+                if single:
+                    self._put(subject, scope, good=False)
             elif decision.action == "release":
-                self.evident([decision.subject])
+                self._change(scope, pools.unbar(subject))
+                if single:
+                    self.evident([subject])
 
     def changes(self, scope: Scope) -> Mapping[str, bool]:
         """Return what was added (true) and removed (false) since the last call."""
@@ -113,6 +122,8 @@ class KnownGood:
         """
         recorded, self._recorded = self._recorded, list(self._evident)
         self._evident = {}
+        for scope, pools in self._pools.items():
+            self._change(scope, pools.tick(now.wall))
         for start in range(0, len(recorded), _PIECE):
             self._judge(recorded[start : start + _PIECE], now.wall)
 
@@ -150,12 +161,25 @@ class KnownGood:
         except StoreError:
             self.evident(addresses)
             raise
+        formed: list[tuple[str, Scope]] = []
         for (subject, scope), past in pasts.items():
-            self._put(subject, scope, good=known_good(past, wall) or self._allowed(subject))
+            good = known_good(past, wall) or self._allowed(subject)
+            formed += [(pool, scope) for pool in self._put(subject, scope, good=good)]
+        for (pool, scope), past in self._recorder.store.past(formed, wall).items():
+            if past.action in RESTRICTING and past.until > wall:
+                self._change(scope, self._pools[scope].bar(pool, past.until))
 
-    def _put(self, subject: str, scope: Scope, *, good: bool) -> None:
+    def _put(self, subject: str, scope: Scope, *, good: bool) -> list[str]:
+        """Note whether an address is known good, and return which networks become pools."""
         (packed, _), known = address.parse(subject), self._good[scope]
         if good == (packed in known) or (good and len(known) >= MOST):
-            return
+            return []
         (known.add if good else known.discard)(packed)
         self._added[scope][subject] = good
+        pools = self._pools[scope].put(subject, good=good)
+        self._change(scope, pools)
+        return [pool for pool, formed in pools.items() if formed]
+
+    def _change(self, scope: Scope, pools: Mapping[str, bool]) -> None:
+        """Note which networks are pools, and no longer are; protected ones stay."""
+        self._added[scope] |= {each: on for each, on in pools.items() if each not in self._networks}

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
+from throttled.decide import client_peaks
 from throttled.errors import BackendError, StoreError
 from throttled.model import Decision, Snapshot
 from throttled.notify.journal import SHOWN
@@ -107,7 +108,7 @@ class Maintenance:
                 return
             self._shift = Shift(moment.wall - jump, jump)
         jump, moved = self._shift.seconds, 0
-        for count in self._pipeline.recorder.store.shift(self._shift, _PIECE):
+        for count in self._pipeline.recorder.store.active.shift(self._shift, _PIECE):
             moved += count
             await asyncio.sleep(0)
         self._shift = None
@@ -121,7 +122,7 @@ class Maintenance:
         first: list[tuple[Snapshot, Decision]] = []
         count = 0
         try:
-            for rows in self._pipeline.recorder.store.ended(self._clock().wall, _PIECE):
+            for rows in self._pipeline.recorder.store.active.ended(self._clock().wall, _PIECE):
                 moment = self._clock()
                 if not self.steady(moment):
                     return
@@ -166,7 +167,7 @@ class Maintenance:
         if not senders.enabled:
             if not self._emptied:
                 limits = self._pipeline.ladder.policy.limits
-                store.remove_senders([n for n, limit in limits.items() if limit.of == "client"])
+                store.senders.remove([n for n, limit in limits.items() if limit.of == "client"])
             self._emptied = True
             return
         self._emptied = False
@@ -174,7 +175,7 @@ class Maintenance:
         today = day_of(moment.wall)
         if today != self._learned:
             self._learned = today
-            highest = store.highest_days(today)
+            highest = store.senders.highest(today)
             senders.learn(highest, since=bool(highest))
 
     def keep_days(self) -> None:
@@ -185,7 +186,7 @@ class Maintenance:
         """
         senders = self._pipeline.senders
         if days := senders.days():
-            self._pipeline.recorder.store.add_sender_days(days)
+            self._pipeline.recorder.store.senders.add(days)
             senders.stored()
 
     def keep_peaks(self) -> Iterator[int]:
@@ -195,12 +196,12 @@ class Maintenance:
             StoreError: what is left is still in memory.
         """
         engine = self._pipeline.engine
-        watched = engine.watched()
+        watched = client_peaks.watched(engine.gauges())
         for _ in range(_PEAKS_PIECES):
-            peaks = engine.peaks(_PEAKS_PIECE)
-            self._pipeline.recorder.store.keep_peaks(peaks, watched, self._clock().wall)
+            peaks = client_peaks.noted(engine.gauges(), _PEAKS_PIECE)
+            self._pipeline.recorder.store.peaks.write(peaks, watched, self._clock().wall)
             watched = []  # reported once is enough
-            engine.recorded(peaks)
+            client_peaks.recorded(engine.gauges(), peaks)
             yield len(peaks)
             if len(peaks) < _PEAKS_PIECE:
                 break
@@ -211,7 +212,7 @@ class Maintenance:
             return
         self._counted = moment.boot
         with suppress(BackendError):  # reported by whoever repairs the table
-            self._pipeline.recorder.store.count_drops(backend.dropped(), moment.wall)
+            self._pipeline.recorder.store.hourly.count_drops(backend.dropped(), moment.wall)
 
     async def _prune(self) -> None:
         moment = self._clock()

@@ -130,7 +130,7 @@ class Outbox:
             return self._heartbeat(now)
         if names and "names" in self._settings.share:
             return self._send("names", names, _Sent(self._published, self._again), now)
-        while self._again is not None or self._store.last_decision() > self._published:
+        while self._again is not None or self._store.fleet.last() > self._published:
             kind, rows, sent = self._piece(now)
             if rows:
                 return self._send(kind, rows, sent, now)
@@ -143,7 +143,7 @@ class Outbox:
     def _heartbeat(self, now: Moment) -> Add | None:
         if now.boot - self._beat < _HEARTBEAT:
             return None
-        entries = sum(self._store.counts(now.wall).values())
+        entries = sum(self._store.active.counts(now.wall).values())
         beat = Heartbeat(__version__, entries)
         return self._send("heartbeat", [beat], _Sent(self._published, self._again), now)
 
@@ -170,7 +170,7 @@ class Outbox:
         if not clearing.until or now.boot - self._cleared < CLEARING:
             return []
         what = clearing.after, clearing.until, clearing.scope
-        found, self._looked = self._store.cleared(*what, now.wall, CLEARED)
+        found, self._looked = self._store.fleet.cleared(*what, now.wall, CLEARED)
         if found:
             self._cleared = now.boot
         elif self._looked >= clearing.until:
@@ -185,7 +185,7 @@ class Outbox:
         Raises:
             StoreError: the history cannot be read.
         """
-        return max(0, self._store.last_decision() - self._published)
+        return max(0, self._store.fleet.last() - self._published)
 
     def due(self, now: Moment) -> float | None:
         """Return after how many seconds `next` is to be asked again; None: when it is woken."""
@@ -217,12 +217,12 @@ class Outbox:
         """Return rows of one kind, and how far everything is published with them."""
         share = self._settings.share
         if self._again is not None:
-            known, again = self._store.own_bans(self._again, now.wall, wire.ROWS)
+            known, again = self._store.fleet.own(self._again, now.wall, wire.ROWS)
             found = [own for own in known if own.number <= self._published]  # else: in the history
             bans = [self._row(own, now) for own in found if "bans" in share]
             again = None if again is not None and again > self._published else again
             return "ban", bans, _Sent(self._published, again)
-        found, end = self._store.outbox(self._published, now.wall, wire.ROWS)
+        found, end = self._store.fleet.outbox(self._published, now.wall, wire.ROWS)
         found = [o for o in found if ("bans" if o.action == "ban" else "unbans") in share]
         kind: wire.Kind = "unban" if found and found[0].action == "release" else "ban"
         rows: list[Row] = []
@@ -292,15 +292,15 @@ def unbanned_all_offline(
 
 def _read(store: Store) -> _State:
     """Return how far everything is published; of a host that never published: nothing is."""
-    stored = store.positions().get(_PATH)
+    stored = store.positions.all().get(_PATH)
     try:
         return msgpack.decode(stored.state if stored else b"", type=_State)
     except (MsgspecError, TypeError):
-        return _State(store.last_decision(), 0, again=True)
+        return _State(store.fleet.last(), 0, again=True)
 
 
 def _cleared(store: Store, before: _Clearing, scope: Scope | None) -> _Clearing:
     """Return what is to be published of an `unban --all`, with what is of an earlier one."""
     scopes = scope or ""
     joint = scopes if not before.until or before.scope == scopes else ""
-    return _Clearing(store.last_decision(), 0, joint)
+    return _Clearing(store.fleet.last(), 0, joint)

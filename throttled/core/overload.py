@@ -15,7 +15,14 @@ from throttled.address import unpack
 from throttled.clock import Moment
 from throttled.control.overload import NOBODY, READING, Delayed, OverloadStatus
 from throttled.core.known_good import KnownGood
-from throttled.decide.overload import PACE, Delays, Place, to_end
+from throttled.decide.overload import (
+    PACE,
+    Delays,
+    Place,
+    Processes,
+    at_once,
+    to_end,
+)
 from throttled.enforce.admission.protocol import (
     Admission,
     AdmissionCounts,
@@ -36,8 +43,6 @@ _RENEW, _CORRECT = 1.0, 2.0
 #: stopped for a while ends nobody for that.
 _LOOK = 2.5
 _NETWORKS = 5
-#: Of the cap: below this share an inexact means lets as many in at once.
-_FEW = 4
 _NOTHING = AdmissionCounts()
 
 
@@ -77,12 +82,15 @@ class Strangers:
         self.delays = Delays()
         self.open = 0
         self.ended = 0  # sessions, since the start
+        self.starting = False  # strangers wait for Postfix to start processes
         self._known = known
         self._make = make
         self._end_sessions = end
         self._admission: Admission | None = None
+        self._unusable: list[str] = []  # better means than that, and why
         self._counts = _NOTHING
         self._limits: AdmissionLimits | None = None
+        self._processes = Processes(0)
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
@@ -99,12 +107,17 @@ class Strangers:
     @property
     def busy(self) -> bool:
         """Whether the open connections are to be looked at each time."""
-        return self._admission is not None and (self.delays.since > 0 or not self._admission.exact)
+        if self._admission is None:
+            return False
+        more = self._counts.open > self._processes.ready
+        return more or self.delays.since > 0 or not self._admission.exact
 
     def follow(self, wanted: Wanted) -> None:
         """Take what holds now; limits of a started means change with the next step."""
         if wanted.ports != self.wanted.ports:
             self.stop()
+        if wanted.cap != self.wanted.cap:
+            self._processes = Processes(wanted.cap)
         self.wanted = wanted
         self._tried = 0.0  # what failed may work now
         if not self.active:
@@ -141,6 +154,7 @@ class Strangers:
         ours = [s for s in sockets if s.port in self.wanted.ports]
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
+        self._see(ours, strangers, now.boot)
         self._spend(strangers, now.boot)
         if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
@@ -159,6 +173,7 @@ class Strangers:
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
         self.delays, self.open, self._spent = Delays(), 0, {}
+        self.starting = False
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -187,6 +202,7 @@ class Strangers:
             counts.dropped_turn,
             self.ended,
             why,
+            self._unusable,
             [Delayed(*one) for one in most],
         )
 
@@ -212,24 +228,27 @@ class Strangers:
             self.wanted.cap,
             self._known.count(self.scope),
         )
+        for each in self._unusable:
+            log.warning("admission control in %s cannot use %s", self.scope, each)
         return admission
 
     def _first(self, *, dropping: bool) -> tuple[Admission, AdmissionLimits]:
         """Start the first means that works here.
 
         Raises:
-            BackendError: none does; what the best one lacks.
+            BackendError: none does; what each lacks, and what to do for the best one.
         """
-        errors: list[BackendError] = []
+        self._unusable, hint = [], ""
         for admission in self._make():
             limits = self._limits_of(admission, dropping=dropping)
             try:
                 admission.start(self.wanted.ports, limits, self._known.subjects(self.scope))
             except BackendError as error:
-                errors.append(error)
+                self._unusable.append(f"{admission.name}: {error.message}")
+                hint = hint or error.hint
             else:
                 return admission, limits
-        raise errors[0]
+        raise BackendError("; ".join(self._unusable), hint)
 
     def _step(self, admission: Admission, now: Moment, *, dropping: bool) -> None:
         changes = self._known.changes(self.scope)
@@ -238,9 +257,18 @@ class Strangers:
             admission.add_known([subject for subject, added in changes.items() if added])
         counts, before = admission.counts(), self._counts
         self._counts = counts
+        self.starting = admission.exact and counts.dropped_pace > before.dropped_pace
+        dropped = max(0, counts.dropped - before.dropped)
         self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
-        others = counts.dropped - counts.dropped_cap - before.dropped + before.dropped_cap
-        change = self.delays.step(now.boot, self._over_cap, max(0, others), self.wanted.turn)
+        if not admission.exact and self.open < self.wanted.cap:  # dropped because of `places`
+            self._over_cap = 0
+        change = self.delays.step(
+            now.boot,
+            self._over_cap,
+            dropped - self._over_cap,
+            self.wanted.turn,
+            self.wanted.cap,
+        )
         limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:
             admission.limit(limits)
@@ -262,12 +290,17 @@ class Strangers:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)
 
     def _limits_of(self, admission: Admission, *, dropping: bool) -> AdmissionLimits:
-        delays, cap = self.delays, self.wanted.cap
-        pace = delays.pace
-        if not pace and not admission.exact:
-            pace = PACE if self.open >= cap // _FEW else max(PACE, cap // _FEW)
+        few = self.open < at_once(self.wanted.cap)
+        pace = 0 if admission.exact else at_once(self.wanted.cap) if few else PACE
         acts = dropping and self.wanted.mode == "enforce"
-        return AdmissionLimits(cap, pace, float(round(delays.turn)), acts)
+        turn = float(round(self.delays.turn))
+        return AdmissionLimits(self.wanted.cap, pace, turn, acts, self._processes.places)
+
+    def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
+        """Count the processes, and the connections that wait for one."""
+        accepted = sum(s.inode > 0 for s in ours)
+        known = accepted - sum(s.inode > 0 for s in strangers)
+        self._processes.see(at, accepted, known, len(ours) - accepted, starting=self.starting)
 
     def _spend(self, strangers: Sequence[Socket], at: float) -> None:
         """Count the time since the latest look for whom each session waits now."""

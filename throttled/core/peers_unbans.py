@@ -80,7 +80,7 @@ class _Plan:
         if not acceptable(PeerBan(row.subject, row.scope, 0.0, OPERATOR, 0, 0, 0)):
             return "refused"
         key, wall = (row.subject, row.scope), self._now.wall
-        found = self._store.snapshots(wall, Filter(row.scope, subject=row.subject))
+        found = self._store.listing.snapshots(wall, Filter(row.scope, subject=row.subject))
         active = [each for each in found if each.action != "exempt"]
         exempt = seconds_left(row.exempt, self._of.age, EXEMPT)
         if not active and not exempt:
@@ -101,7 +101,7 @@ class _Plan:
         latest = self._of.at + _GRAIN if self._own else 0.0
         if any(not row.origin.startswith("peer:") and row.since > latest for row in active):
             return True
-        if any(own.time > latest for own in self._store.extended([key], self._now.wall)):
+        if any(own.time > latest for own in self._store.fleet.extended([key], self._now.wall)):
             self.noted.append(key)
             self.extended.append(self.release(key))
             return True

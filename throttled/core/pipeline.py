@@ -11,39 +11,38 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import Literal
+from types import MappingProxyType
 
 from throttled import address
 from throttled.clock import Moment
+from throttled.core import exemptions
 from throttled.core.behind import SPARED, Behind
 from throttled.core.counting import Counting, Counts
-from throttled.core.enforcer import Enforcer
+from throttled.core.enforcer import Enforcer, entries_of
 from throttled.core.explain import explain
+from throttled.core.good_senders import GoodSenders
 from throttled.core.guessing import acquitted
-from throttled.core.guessing import reports as attacked
 from throttled.core.recorder import Key, Recorder
+from throttled.core.reporting import Reports
 from throttled.decide.active import Excuse
 from throttled.decide.engine import Engine
 from throttled.decide.ladder import Ladder, Ruling
-from throttled.decide.networks import exempt
 from throttled.decide.protect import Protection
 from throttled.decide.senders import Senders
 from throttled.enforce.backend import Backend
 from throttled.errors import StoreError
 from throttled.model import (
-    ACTIONS,
+    RESTRICTING,
     SCOPES,
+    Action,
     Change,
     Crossing,
     Decision,
     Entry,
-    Evidence,
     Facts,
     NetworkPast,
     Past,
-    Report,
     Scope,
 )
 from throttled.parse.parser import Parser
@@ -84,8 +83,9 @@ class Pipeline:
         self.ladder = Ladder(policy, Protection.of(facts, policy.protect))
         self.counting = Counting(self.engine, self.senders, parser, self.skipped, self.counts)
         self.behind = Behind(Ladder(policy, self.ladder.protection), self.engine)
+        self._good = GoodSenders(self.engine, self.recorder)
         self._further: list[Crossing] = []
-        self._reports: list[Report] = []  # of clients, since they were last asked for
+        self.reports = Reports(self.engine, self.senders, self.ladder, self.recorder)
 
     def reconfigure(self, policy: Policy, protection: Protection) -> None:
         """Take another policy and protection; what was counted stays."""
@@ -130,12 +130,15 @@ class Pipeline:
         else:
             self.engine.reset_all(scope)
             self.senders.reset_all(scope)
-        return self.recorder.unban(subject, scope, now, exempt_until)
+        count = self.recorder.unban(subject, scope, now, exempt_until)
+        self._end_exemptions([(subject, one) for one in SCOPES if scope in (None, one)], now)
+        return count
 
     def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
         """Reset what many subjects did and what was decided; see `Recorder.unban_many`."""
         self._reset(exempt)
         self.recorder.unban_many(exempt, now)
+        self._end_exemptions(list(exempt), now)
 
     def unban_of_peer(  # noqa: PLR0913 - see there
         self,
@@ -156,13 +159,18 @@ class Pipeline:
         self._reset(exempt)
         self.recorder.drop(exempt)
         store, what = self.recorder.store, (exempt, noted, published, now.wall)
-        store.unban_of_peer(*what, origin=origin, changes=changes, position=position)
+        store.unbans.unban_of_peer(*what, origin=origin, changes=changes, position=position)
+        self._end_exemptions(list(exempt), now)
 
     def _reset(self, keys: Iterable[Key]) -> None:
         for subject, scope in keys:
             self.behind.unban(subject, scope)
             self.engine.reset(subject, scope)
             self.senders.reset(subject)
+
+    def _end_exemptions(self, released: Sequence[Key], now: Moment) -> None:
+        if ends := exemptions.ended(released, self.recorder.store, now.wall):
+            self.decide(ends, now)
 
     def flush(self, setup: Callable[[], object], now: Moment) -> None:
         """Remove all elements from the kernel at once, and add what is still active.
@@ -174,7 +182,7 @@ class Pipeline:
         if not self.enforcer.flush(setup):
             return
         try:
-            for entries in self.recorder.store.active(now.wall):  # exemptions
+            for entries in self.recorder.store.active.entries(now.wall):  # exemptions
                 self.enforcer.apply(self.recorder.unbans.others(entries), now)
         except StoreError as error:
             log.error("%s; exemptions are restored later. %s", error.message, error.hint)
@@ -191,18 +199,6 @@ class Pipeline:
         return found
 
     # Deciding
-
-    def reports(self) -> list[Report]:
-        """Return who crossed a limit that only reports since the last call, and record them."""
-        allowed = self.ladder.protection.sender
-        reports = [r for r in (*self._reports, *self.senders.drain()) if not allowed(r.subject)]
-        self._reports = []
-        if reports and self.recorder.error is None:
-            try:
-                self.recorder.store.record_reports(reports)
-            except StoreError as error:
-                log.warning("%d reports are not recorded: %s", len(reports), error.message)
-        return reports
 
     def settle(
         self,
@@ -227,18 +223,17 @@ class Pipeline:
         # Of this batch alone: nobody asks for them while observing, or in a replay.
         self._further = outcome.further
         self.recorder.add(outcome.evidence, outcome.activity)
-        targets, settings = self.engine.guessing.drain(), self.ladder.policy.guessing
-        self._reports += attacked(targets, settings, self.recorder.store, now)
-        newcomers = self._newcomers(outcome.evidence, now)
+        self.reports.attacked(now)
+        newcomers = self._good.newcomers(outcome.evidence, now)
         newcomers += acquitted(outcome.acquitted, self.recorder.store, now)
-        crossings = [*self._acting(outcome.crossings, now), *self.senders.crossings()]
+        crossings = [*self.reports.acting(outcome.crossings, now), *self.senders.crossings()]
         if not crossings:
             if newcomers:
                 self.decide(newcomers, now, positions, began=began)
             return newcomers, []
         decisions = list(newcomers)
         spared: list[tuple[Crossing, str]] = []
-        renewed: list[Key] = []
+        before: dict[Key, Action | None] = {}
         judge = partial(self._judge, now=now)
         for ruling, pasts, networks in self.skipped.each("decision", crossings, judge):
             if log.isEnabledFor(logging.DEBUG):
@@ -253,29 +248,11 @@ class Pipeline:
                 else:
                     self.engine.excuse(crossing, value, now.boot + SPARED, now.boot)
             # The kernel is to know the good senders of a network before it knows the network.
-            decisions += [*self._exempt(ruling.decisions, now), *ruling.decisions]
+            decisions += [*self._good.inside(ruling.decisions, now), *ruling.decisions]
             spared += ruling.spared
-            renewed += _in_force(pasts, networks, now.wall)
-        self.decide(decisions, now, positions, renewed, began)
+            before |= _in_force(pasts, networks, now.wall)
+        self.decide(decisions, now, positions, before, began)
         return decisions, spared
-
-    def _acting(self, crossings: Sequence[Crossing], now: Moment) -> Sequence[Crossing]:
-        """Return the crossings of limits that act; of those that only report, note reports.
-
-        The next report of a subject and limit is made after the limit's window, or at twice the
-        value.
-        """
-        acting = []
-        for c in crossings:
-            if self.ladder.policy.mode_of(c.limit) != "report":
-                acting.append(c)
-                continue
-            self.engine.excuse(c, 2 * c.value - 1, now.boot + c.within, now.boot)
-            if not self.ladder.protection.reason(c.subject, c.name):
-                above: Literal["soft", "hard"] = "hard" if c.action == "ban" else "soft"
-                about = c.subject, c.limit, c.count, c.value, c.threshold, c.within
-                self._reports.append(Report(now.wall, *about, c.subject, above))
-        return acting
 
     def further(self, now: Moment) -> list[Decision]:
         """Return the throttles active whose clients went on, with the sessions to be ended.
@@ -338,33 +315,6 @@ class Pipeline:
 
         self.skipped.run("row", {(c.subject, c.scope) for c in crossings}, hold)
 
-    def _exempt(self, decisions: Sequence[Decision], now: Moment) -> list[Decision]:
-        """Return entries of their own for the good senders of networks that are about to be hit."""
-        return [
-            entry
-            for d in decisions
-            if address.is_network(d.subject)
-            for entry in self._entries_in(d.subject, d.scope, d.until, now)
-        ]
-
-    def _newcomers(self, evidence: Sequence[Evidence], now: Moment) -> list[Decision]:
-        """Return the same for who turned out good in a network that is active."""
-        found: list[Decision] = []
-        for e in evidence:
-            network = address.network_of(e.subject)
-            for scope in SCOPES:
-                until = self.engine.in_force(network, scope, now.boot) if network else 0.0
-                if until:
-                    until += now.wall - now.boot
-                    found += self._entries_in(network, scope, until, now, e.subject)
-        return found
-
-    def _entries_in(
-        self, network: str, scope: Scope, until: float, now: Moment, only: str = ""
-    ) -> list[Decision]:
-        senders = self.recorder.senders(network, scope, until, now, only)
-        return exempt(network, scope, senders, until, now.wall)
-
     def decide_peers(
         self,
         decisions: Sequence[Decision],
@@ -381,7 +331,7 @@ class Pipeline:
             positions: how far logs and the peer's stream have been read; None for a list.
         """
         # The kernel is to know the good senders of a network before it knows the network.
-        both = [*self._exempt(decisions, now), *decisions]
+        both = [*self._good.inside(decisions, now), *decisions]
         self.decide(both, now, positions, _in_force(pasts, {}, now.wall))
 
     def decide(
@@ -389,7 +339,7 @@ class Pipeline:
         decisions: Sequence[Decision],
         now: Moment,
         positions: Sequence[StoredPosition] | None = None,
-        renewed: Iterable[Key] = (),
+        before: Mapping[Key, Action | None] = MappingProxyType({}),
         began: float | None = None,
     ) -> None:
         """Record decisions, then apply them.
@@ -398,19 +348,32 @@ class Pipeline:
             decisions: what was decided, by whomever.
             now: both clocks.
             positions: how far the logs have been read, see `Recorder.record`.
-            renewed: subjects that the kernel holds already: their counters are read before they
-                are renewed, as renewing sets them to zero.
+            before: the actions active against subjects until now; None = unknown, but some are. The
+                counter of an element is read before it is renewed, which sets it to zero.
             began: `time.perf_counter()` when what led to them arrived; None = not timed.
         """
-        self.recorder.record(now, decisions, positions)
+        again = {(d.subject, d.scope) for d in decisions if d.action in RESTRICTING}
+        released = {(d.subject, d.scope) for d in decisions if d.action == "release"} - again
+        ends = exemptions.ended(released, self.recorder.store, now.wall) if released else []
+        decisions = [*decisions, *ends]
+        # Of a client that is waited for: as little as possible before its packets are dropped.
+        ahead = (
+            began is not None
+            and positions is not None
+            and self.recorder.write_ahead(now, decisions, positions)
+        )
+        if not ahead:
+            self.recorder.record(now, decisions, positions)
         if began is not None and decisions:
             self.counts.decided.add(time.perf_counter() - began, len(decisions))
-        known = set(renewed)
-        self._keep_counters(decisions, known)
+        self._keep_counters(decisions, before)
         valid = self.recorder.without_refused(decisions, now)
-        self.enforcer.apply([entry for d in valid for entry in _entries(d, now.wall, known)], now)
+        entries = [entry for d in valid for entry in entries_of(d, now.wall, before)]
+        self.enforcer.apply(entries, now)
         if began is not None and decisions:
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
+        if ahead:
+            self.recorder.record(now, positions=positions)
         enforced, of_senders = self.enforcer.enforcing(), self.ladder.policy.of_senders
         for (limit, action), count in Counter((d.limit, d.action) for d in decisions).items():
             by_action = self.counts.decisions.setdefault(limit, {})
@@ -429,36 +392,26 @@ class Pipeline:
 
         self.skipped.run("decision", decisions, hold)
 
-    def _keep_counters(self, decisions: Sequence[Decision], known: AbstractSet[Key]) -> None:
-        if not known or self.recorder.error is not None:
+    def _keep_counters(
+        self, decisions: Sequence[Decision], before: Mapping[Key, Action | None]
+    ) -> None:
+        """Add the counters of elements that are about to be renewed to those of the store."""
+        if not before or self.recorder.error is not None:
             return
         again = (
-            Entry(d.subject, d.scope, action, 0.0)
+            Entry(d.subject, d.scope, d.action, 0.0)
             for d in decisions
-            if (d.subject, d.scope) in known
-            for action in ACTIONS
+            if d.action != "release" and before.get((d.subject, d.scope), "") in {None, d.action}
         )
         self.recorder.packets(self.enforcer.counters(again))
 
 
-def _entries(decision: Decision, now: float, known: AbstractSet[Key]) -> list[Entry]:
-    """Return the elements that a decision wants. A release removes whatever is there.
-
-    A throttle or ban also removes the exemption of a subject that was `known`: of what is active
-    in the kernel the strictest applies, but an exemption may last longer.
-    """
-    subject, scope, action = decision.subject, decision.scope, decision.action
-    network = address.is_network(subject)  # only a single address can be exempt
-    if action == "release":
-        actions = [each for each in ACTIONS if not (network and each == "exempt")]
-        return [Entry(subject, scope, each, 0.0) for each in actions]
-    wanted = Entry(subject, scope, action, max(1.0, decision.until - now), decision.rate)
-    if action == "exempt" or network or (subject, scope) not in known:
-        return [wanted]
-    return [Entry(subject, scope, "exempt", 0.0), wanted]
-
-
 def _in_force(
     pasts: Mapping[Key, Past], networks: Mapping[Key, NetworkPast], now: float
-) -> list[Key]:
-    return [key for group in (pasts, networks) for key, past in group.items() if past.until > now]
+) -> dict[Key, Action | None]:
+    return {
+        key: past.action
+        for group in (pasts, networks)
+        for key, past in group.items()
+        if past.until > now
+    }

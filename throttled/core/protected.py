@@ -99,7 +99,9 @@ class Protected:
 
     async def _unban(self, network: str) -> None:
         count = 0
-        for rows in self._pipeline.recorder.store.inside(network, self._clock().wall, _PIECE):
+        for rows in self._pipeline.recorder.store.listing.inside(
+            network, self._clock().wall, _PIECE
+        ):
             moment = self._clock()
             decisions = [d for row in rows if (d := self._decision(row, moment.wall)) is not None]
             if decisions:

@@ -6,23 +6,24 @@ entries are compared, in pieces between which the event loop continues; a furthe
 that. A timer checks the rules and looks up a random sample of the active entries, which finds
 changes that were not announced (XDP announces none; iptables not that one of its sets was emptied).
 
-Owns the watch on the kernel, the one task that repairs, and the result of the last check.
+Owns the watch on the kernel, and the one task that repairs.
 """
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from itertools import product
 
 from throttled.clock import Moment, now, slept
 from throttled.core.pipeline import Pipeline
 from throttled.core.restoring import Kind, adopt, judge, restore
+from throttled.core.sampling import ENDS, Sampler, used_of
 from throttled.decide.reconcile import missing
 from throttled.enforce.backend import Backend, RulesWatch, cannot_refuse
 from throttled.errors import BackendError, ThrottledError
-from throttled.model import ACTIONS, SCOPES, Drift, Entry, Fill, Finding, Ruleset, Scope
+from throttled.model import ACTIONS, SCOPES, Drift, Entry, Finding, Ruleset, Scope
 
 log = logging.getLogger("throttled")
 
@@ -30,16 +31,12 @@ log = logging.getLogger("throttled")
 _BURST, _SETTLED = 1.0, 0.2
 #: Unknown elements in the kernel are searched for if the store has at most this many entries.
 _ADOPT = 50_000
-#: Seconds between checks; random places of the store per check, and entries at each place.
+#: Seconds between checks.
 _CHECK = 10.0
-_PLACES, _NEIGHBOURS = 16, 8
-#: Elements that expire this soon are not checked.
-_ENDS = 5.0
 #: After a sample found elements missing: seconds until the next full comparison.
 _DISTRUST = 600.0
 
-#: Reported: a set filled to this share; this many repairs within this many seconds.
-_NEARLY = 0.9
+#: Reported: this many repairs within this many seconds.
 _OFTEN = (3, 600.0)
 
 _KINDS: frozenset[Kind] = frozenset(product(SCOPES, ACTIONS))
@@ -75,15 +72,9 @@ class Reconciler:
         self.backend = backend
         #: When something had to be repaired, on the boot clock; the latest times.
         self.disturbed: deque[float] = deque(maxlen=100)
-        #: Of the latest sample: how many should be active, and how many of those were not and had
-        #: not been refused.
-        self.sampled = self.absent = 0
-        #: How full the sets were at the latest check, how many elements were missing, and how many
-        #: checks in a row found some missing.
-        self.fills: Sequence[Fill] = ()
+        self.sampler = Sampler(backend, pipeline)
         self.ports: dict[Scope, tuple[int, ...]] = {}  # that the installed rules filter
         self._rejecting = False
-        self.lacking = self._lacked = 0
         self._pipeline = pipeline
         self._ruleset = ruleset
         self._watch: RulesWatch | None = None
@@ -150,30 +141,6 @@ class Reconciler:
 
     # Checks
 
-    def enforced(self, desired: Mapping[Kind, int]) -> tuple[int, bool]:
-        """Return how many elements the kernel holds of those that it should.
-
-        Args:
-            desired: how many it should.
-
-        Returns:
-            The number; and whether the kernel counted them: else it is judged by the last sample.
-
-        Raises:
-            BackendError: the kernel cannot be asked.
-        """
-        self.fills = self.backend.fill()
-        if self.fills:
-            used = _used(self.fills)
-            return sum(min(count, used[kind]) for kind, count in desired.items()), True
-        if not self.backend.intact():  # then it has no sets to count, or asks none
-            return 0, True
-        refused = self._pipeline.enforcer.refused.counts
-        total = sum(desired.values())
-        known = sum(min(count, refused[kind]) for kind, count in desired.items())
-        lacking = total * self.absent // self.sampled if self.sampled else 0
-        return max(0, total - known - max(lacking, self._pipeline.enforcer.pending())), False
-
     def dropped(self) -> int:
         """Return the packets dropped so far, also by a table that another program deleted since.
 
@@ -194,11 +161,7 @@ class Reconciler:
         Args:
             at: now, on the boot clock.
         """
-        found = self._full()
-        if self._lacked > 1 and not found and self._pipeline.enforcer.error is None:
-            what = f"the kernel lacks {self.lacking:,} elements that it should have"
-            hint = "they are restored at each check: does another program remove them?"
-            found.append(Finding("warning", what, hint, "kernel-lacks"))
+        found = self.sampler.findings()
         if self._rejecting and not self.backend.refuses:
             found.append(cannot_refuse(self.backend))
         often = sum(at - then < _OFTEN[1] for then in self.disturbed)
@@ -209,33 +172,6 @@ class Reconciler:
             )
             found.append(Finding("warning", what, hint, "firewall-disturbed"))
         return found
-
-    def _full(self) -> list[Finding]:
-        """Return which sets are full, by what the kernel refused, or nearly, where it counts."""
-        hint = "what does not fit is stored, and added when there is room: raise [firewall] size"
-        refused = self._pipeline.enforcer.refused
-        found = [
-            Finding(
-                "fault",
-                f"the set {each.name} is full: {refused.counts[each.scope, each.action]:,} "
-                f"{each.scope} {each.action}s do not fit",
-                hint,
-                f"set-full:{each.name}",
-            )
-            for each in refused.sets()
-        ]
-        known = {finding.key for finding in found}
-        counted = [
-            Finding(
-                "fault" if fill.used >= fill.size else "warning",
-                f"the set {fill.name} has {fill.used:,} of at most {fill.size:,} elements",
-                hint,
-                f"set-full:{fill.name}",
-            )
-            for fill in self.fills
-            if fill.used >= _NEARLY * fill.size
-        ]
-        return found + [finding for finding in counted if finding.key not in known]
 
     def tick(self, moment: Moment) -> None:
         """Retry what the kernel or the store refused, remove expired elements, check."""
@@ -249,7 +185,7 @@ class Reconciler:
         self._pipeline.enforcer.retry(self.repair, moment)
         if broken and self._pipeline.enforcer.error is None:
             self._reconcile(Drift(rules=True, lost=True))
-        if (asleep := slept()) > self._slept + _ENDS:
+        if (asleep := slept()) > self._slept + ENDS:
             # The clock by which elements of netfilter end stood still: they are too long now.
             self._slept = asleep
             self._reconcile(Drift(rules=True, lost=True))
@@ -264,38 +200,12 @@ class Reconciler:
         if not self.backend.intact():
             self._reconcile(Drift(rules=True, lost=True))
             return
-        was_full = self._is_full()
+        was_full = self.sampler.full()
         self._pipeline.enforcer.refused.expire(moment.boot)
-        lacking = self._lacks(moment)
-        self._lacked = self._lacked + 1 if lacking else 0
-        if lacking and not self._is_full() and (was_full or moment.boot >= self._distrusted):
+        lacking = self.sampler.check(moment)
+        if lacking and not self.sampler.full() and (was_full or moment.boot >= self._distrusted):
             self._distrusted = moment.boot + _DISTRUST
             self._reconcile(Drift(rules=True, lost=True))
-
-    def _is_full(self) -> bool:
-        """Return whether a set is full, which explains missing elements."""
-        return any(fill.used >= fill.size for fill in self.fills) or bool(
-            self._pipeline.enforcer.refused.sets()
-        )
-
-    def _lacks(self, moment: Moment) -> bool:
-        """Return whether the kernel lacks elements, by count and by sample; restore the sample."""
-        store = self._pipeline.recorder.store
-        self.fills = self.backend.fill()
-        used = _used(self.fills)
-        found = (e for _ in range(_PLACES) for e in store.sample(moment.wall, _NEIGHBOURS))
-        sample = [entry for entry in dict.fromkeys(found) if entry.seconds > _ENDS]
-        sample = self._pipeline.recorder.unbans.others(sample)
-        parts = self._pipeline.skipped.each("row", sample, lambda s: list(self.backend.lookup(s)))
-        absent = missing(sample, [element for part in parts for element in part])
-        self._pipeline.enforcer.apply(absent, moment)
-        unexplained = sum(entry not in self._pipeline.enforcer.refused for entry in absent)
-        self.sampled, self.absent = len(sample), unexplained
-        complete = not self._pipeline.recorder.unbans  # else the store counts too many
-        desired = store.counts(moment.wall) if self.fills and complete else {}
-        fewer = sum(max(0, count - used[kind]) for kind, count in desired.items())
-        self.lacking = max(len(absent), fewer)
-        return self.lacking > 0
 
     def _listen(self) -> None:
         """Subscribe to changes that other programs make."""
@@ -356,7 +266,7 @@ class Reconciler:
             try:
                 adopting = self.repair()
                 self._pipeline.enforcer.retry(lambda: None, moment)  # what failed meanwhile
-                lacking = not adopting or self._lacks(moment) or not self.fills
+                lacking = not adopting or self.sampler.lacks(moment) or not self.sampler.fills
             except ThrottledError as error:
                 self._refused(error)
                 self._compared(State.COMPARING, whole=False)
@@ -376,8 +286,8 @@ class Reconciler:
         bare = _KINDS
         try:
             if adopting:
-                used = _used(fills := self.backend.fill())
-                counts = self._pipeline.recorder.store.counts(now().wall)
+                used = used_of(fills := self.backend.fill())
+                counts = self._pipeline.recorder.store.active.counts(now().wall)
                 # Where it has little, renewing that is cheaper than asking for each.
                 bare = frozenset(k for k in _KINDS if fills and used[k] * 10 <= counts[k])
             count = await restore(self._pipeline, self.backend, now, bare, self._interrupted)
@@ -399,7 +309,7 @@ class Reconciler:
         """Adopt elements that are not in the store."""
         try:
             # The kernel walks a set anew for each piece of a dump: a million take a minute.
-            if sum(self._pipeline.recorder.store.counts(now().wall).values()) <= _ADOPT:
+            if sum(self._pipeline.recorder.store.active.counts(now().wall).values()) <= _ADOPT:
                 await adopt(self._pipeline, self.backend, now)
         except ThrottledError as error:
             self._refused(error)
@@ -410,10 +320,3 @@ class Reconciler:
         log.error("%s. %s", error.message, error.hint)
         if isinstance(error, BackendError):
             self._pipeline.enforcer.error = error  # the next tick repairs, and compares again
-
-
-def _used(fills: Sequence[Fill]) -> Counter[Kind]:
-    used: Counter[Kind] = Counter()
-    for fill in fills:
-        used[fill.scope, fill.action] += fill.used
-    return used

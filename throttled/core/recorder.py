@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _PENDING = 100_000
 #: Pending decisions in one transaction: 0.1 s.
 _PIECE = 5_000
+#: Decisions, and pieces of evidence, that are written ahead: a row of a few pages.
+_FEW = 16
 #: Seconds after which a store that failed is asked again: one that is locked costs 0.1 s.
 _PATIENCE = 1.0
 #: Good senders of a /24 or a /64 that get an entry of their own: the best of them. A /64 is mostly
@@ -132,6 +134,33 @@ class Recorder:
         del self._decisions[: len(piece)], self._evidence[: len(evidence)]
         activity.clear()
 
+    def write_ahead(
+        self, now: Moment, decisions: Sequence[Decision], positions: Sequence[StoredPosition]
+    ) -> bool:
+        """Write a few decisions as one row, in a third of the time that `record` takes.
+
+        `record` is to follow without them once they are applied: they are pending until then.
+
+        Args:
+            now: both clocks.
+            decisions: what was decided.
+            positions: as for `record`.
+
+        Returns:
+            Whether that could be; where anything else is pending, or an exemption may be refused,
+            it is left to `record`.
+        """
+        few = len(decisions) <= _FEW and len(self._evidence) <= _FEW
+        pending = self._decisions or self.unbans or self.error is not None
+        if not few or pending or any(d.action == "exempt" for d in decisions):
+            return False
+        try:
+            self.store.write_ahead(now.wall, decisions, self._evidence, positions, self._activity)
+        except Exception:  # noqa: BLE001 - reported by `record`
+            return False
+        self._decisions = list(decisions)
+        return True
+
     def unban(
         self,
         subject: str,
@@ -145,7 +174,7 @@ class Recorder:
             subject: whom; "" = everybody.
             scope: where; None = everywhere.
             now: both clocks.
-            exempt_until: see `Store.unban`.
+            exempt_until: see `Unbans.unban`.
 
         Returns:
             How many rows were active.
@@ -159,8 +188,8 @@ class Recorder:
         ]
         try:
             if subject:
-                return len(self.store.unban(subject, scope, now.wall, exempt_until))
-            return self.store.clear(now.wall, scope)
+                return len(self.store.unbans.unban(subject, scope, now.wall, exempt_until))
+            return self.store.unbans.clear(now.wall, scope)
         except StoreError:
             self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
             raise
@@ -181,7 +210,7 @@ class Recorder:
         """
         self.drop(exempt)
         try:
-            self.store.unban_many(exempt, now.wall)
+            self.store.unbans.unban_many(exempt, now.wall)
         except StoreError:
             for key, until in exempt.items():
                 self.unbans.add([key], now.wall, until)
@@ -245,7 +274,7 @@ class Recorder:
         evidence = [e for e in self._evidence if address.inside(e.subject, network)]
         most = _SENDERS_64 if address.version(network) == 6 else _SENDERS
         try:
-            return self.store.senders(
+            return self.store.good_senders(
                 network, scope, until, now.wall, most, evidence=evidence, only=only
             )
         except StoreError as error:
@@ -272,7 +301,7 @@ class Recorder:
         if not elements or self.error is not None:  # a locked one delays each batch by 0.1 s
             return
         try:
-            self.store.packets(elements)
+            self.store.active.packets(elements)
         except StoreError as error:
             log.warning("packet counters of renewed entries are lost: %s", error.message)
 

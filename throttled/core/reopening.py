@@ -2,7 +2,9 @@
 
 A file is never deleted or changed to "repair" it. As soon as the file can be used (there is space,
 no other process locks it, the damaged one was moved away), or another one is at its path, the
-active entries, unbans and allowlist of the time without it are written to it. Owns nothing.
+active entries, unbans and allowlist of the time without it are written to it.
+
+Owns what is wrong with the file.
 """
 
 import logging
@@ -24,28 +26,58 @@ _ROWS = 100_000
 _SAME = 5.0
 
 
-def open_or_without(path: str) -> tuple[Store, StoreError | None]:
-    """Return the store, or one in memory and what is wrong with the file.
-
-    A file that can at least be read (no room, locked, read-only) still says how far the logs were
-    read, so that no line is missed meanwhile.
+class StoreFile:
+    """The store's file, used or not.
 
     Args:
-        path: of the file; its directory is made where its parent is there.
+        path: of the file.
     """
-    try:
-        Path(path).parent.mkdir(mode=0o750, exist_ok=True)
-    except OSError as error:
-        log.warning("%s", error)
-    try:
-        return Store.open(path), None
-    except StoreError as error:
-        log.error("%s; continuing without it. %s", error.message, error.hint)
-        finding = error
-    memory = Store.open(":memory:")
-    with suppress(StoreError), closing(Store.open(path, readonly=True)) as file:
-        memory.record(time(), (), (), list(file.positions().values()))
-    return memory, finding
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.error: StoreError | None = None  # why it is not used; None: it is
+
+    def open(self) -> Store:
+        """Return the store, or one in memory if the file cannot be used.
+
+        A file that can at least be read (no room, locked, read-only) still says how far the logs
+        were read, so that no line is missed meanwhile. The file's directory is made where its
+        parent exists.
+        """
+        try:
+            Path(self.path).parent.mkdir(mode=0o750, exist_ok=True)
+        except OSError as error:
+            log.warning("%s", error)
+        try:
+            store, self.error = Store.open(self.path), None
+        except StoreError as error:
+            log.error("%s; continuing without it. %s", error.message, error.hint)
+            self.error = error
+        else:
+            return store
+        memory = Store.open(":memory:")
+        with suppress(StoreError), closing(Store.open(self.path, readonly=True)) as file:
+            memory.record(time(), (), (), list(file.positions.all().values()))
+        return memory
+
+    def reopen(self, pipeline: Pipeline, now: Moment) -> bool:
+        """Use the file as soon as that can be, or the one that is there now.
+
+        Returns:
+            Whether the pipeline has another store now.
+        """
+        if self.error is None and pipeline.recorder.error is None:
+            return False
+        if self.error is None and not pipeline.recorder.store.gone():
+            return False  # it is the right one, and is tried again every second
+        try:
+            reopen(pipeline, self.path, now)
+        except StoreError as error:
+            if self.error is not None:
+                self.error = error
+            return False
+        self.error = None
+        return True
 
 
 def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
@@ -80,7 +112,7 @@ def reopen(pipeline: Pipeline, path: str, now: Moment) -> None:
 
 def _rows(store: Store, now: Moment) -> list[Snapshot]:
     try:
-        return store.snapshots(now.wall, count=_ROWS)
+        return store.listing.snapshots(now.wall, count=_ROWS)
     except StoreError as error:
         log.error("%s; active entries cannot be read. %s", error.message, error.hint)
         return []
@@ -88,17 +120,17 @@ def _rows(store: Store, now: Moment) -> list[Snapshot]:
 
 def _manual(before: Store, after: Store, pipeline: Pipeline, now: Moment) -> None:
     names: dict[str, list[Allowed]] = {}
-    for row in before.allowed(now.wall):
+    for row in before.allowlist.entries(now.wall):
         if row.name:
             names.setdefault(row.name, []).append(row)
             continue
         with suppress(RefusedError):  # the list is full
-            after.allow(row.what, row.until, row.note, row.since)
+            after.allowlist.allow(row.what, row.until, row.note, row.since)
     for name, entries in names.items():
         kept = entries[0].until, entries[0].note
         with suppress(RefusedError):
-            after.resolve(name, [row.what for row in entries], kept, now.wall)
-    for (subject, scope), (at, exempt_until) in before.unbans().items():
+            after.allowlist.resolve(name, [row.what for row in entries], kept, now.wall)
+    for (subject, scope), (at, exempt_until) in before.unbans.all().items():
         pipeline.recorder.unbans.add([(subject, scope)], at, exempt_until)
 
 

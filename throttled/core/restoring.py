@@ -51,7 +51,7 @@ async def restore(
     """
     applied = 0
     began = clock()
-    for stored in pipeline.recorder.store.active(began.wall, _PIECE):
+    for stored in pipeline.recorder.store.active.entries(began.wall, _PIECE):
         # The store reckons from when it was asked; a million take longer than `missing` allows.
         passed = clock().boot - began.boot
         entries = [replace(e, seconds=e.seconds - passed) for e in stored if e.seconds > passed]

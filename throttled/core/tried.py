@@ -106,7 +106,7 @@ class SharedNames:
 
     def _unbanned_since(self) -> dict[str, dict[Scope, float]]:
         if self._unbanned is None:
-            self._unbanned = self._store.unbanned_since()
+            self._unbanned = self._store.unbans.since()
         return self._unbanned
 
 

@@ -38,7 +38,7 @@ class PendingUnbans:
         Args:
             keys: subjects and scopes.
             at: when they were unbanned, wall clock.
-            exempt_until: see `Store.unban`.
+            exempt_until: see `Unbans.unban`.
         """
         for key in keys:
             self._pending.pop(key, None)
@@ -75,12 +75,12 @@ class PendingUnbans:
         """
         every = [("", scope) for scope in SCOPES]
         if all(key in self._pending for key in every):  # both at once take a tenth of the time
-            store.clear(max(self._pending[key][0] for key in every))
+            store.unbans.clear(max(self._pending[key][0] for key in every))
             for key in every:
                 del self._pending[key]
         for (subject, scope), (at, exempt_until) in list(self._pending.items()):
             if subject:
-                store.unban(subject, scope, at, exempt_until)
+                store.unbans.unban(subject, scope, at, exempt_until)
             else:
-                store.clear(at, scope)
+                store.unbans.clear(at, scope)
             del self._pending[subject, scope]

@@ -11,16 +11,14 @@ of event does). Owns these and the trace. Its memory is bounded by `max_clients`
 `throttled.decide.tables` for what happens at the cap) and `streams`' cap of sessions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import nlargest
-from itertools import islice
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from throttled.decide.actions import Actions
 from throttled.decide.guessing import Guessing
-from throttled.decide.highest import PeakCounters, PeakDistinct
 from throttled.decide.limits import CountGauge, Meter, NameGauge
 from throttled.decide.scoped import Scoped
 from throttled.decide.session import Scale
@@ -37,11 +35,10 @@ from throttled.model import (
     Evidence,
     Facts,
     Line,
-    Peak,
     Rate,
     Scope,
 )
-from throttled.settings import GUESSING, Count, Policy
+from throttled.settings import GUESSING, Policy
 
 #: Lines remembered for `explain`.
 _TRACE = 1 << 18
@@ -343,28 +340,6 @@ class Engine:
     def gauges(self) -> list[CountGauge | NameGauge]:
         """Return the gauges of every limit in every scope."""
         return [gauge for state in self._scopes.values() for gauge in state.gauges.all()]
-
-    def peaks(self, most: int) -> list[Peak]:
-        """Return some peaks of clients; the same again until `recorded` is called with them."""
-        every = (
-            Peak(client, gauge.scope, gauge.limit, gauge.count, gauge.within, value)
-            for gauge in self.gauges()
-            if isinstance(gauge.table, PeakCounters | PeakDistinct)
-            for client, value in gauge.table.peaks.highest.items()
-        )
-        return list(islice(every, most))
-
-    def watched(self) -> list[tuple[Scope, str, Count, float]]:
-        """Return of which limits it is recorded: scope, name, what it counts, window in seconds."""
-        return [(g.scope, g.limit, g.count, g.within) for g in self.gauges() if not g.kernel]
-
-    def recorded(self, peaks: Iterable[Peak]) -> None:
-        """Remove the peaks that are recorded in the store."""
-        tables = {(g.scope, g.limit, g.within): g.table for g in self.gauges() if not g.kernel}
-        for peak in peaks:
-            table = tables.get((peak.scope, peak.limit, peak.within))
-            if isinstance(table, PeakCounters | PeakDistinct):
-                table.peaks.written(peak.client, peak.value)
 
     def lines(self, client: str) -> tuple[Line, ...]:
         """Return where the latest lines stand that counted against a client."""

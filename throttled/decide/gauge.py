@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from throttled.decide.limits import NEVER
 from throttled.decide.overrides import Overrides
-from throttled.decide.queue import Use
 from throttled.decide.tables import Counters, Distinct, Generations
+from throttled.decide.uses import Use
 from throttled.model import Scope
 from throttled.settings import Limit, Override
 

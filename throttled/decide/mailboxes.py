@@ -14,7 +14,7 @@ from throttled.model import Event, Message
 
 _ADDRESSES = 50_000
 _DAY = 86400.0
-#: What delivers to mailboxes that are counted.
+#: What delivers to mailboxes that are counted; pipe(8) does so by some transports.
 _AGENTS = "local", "virtual", "lmtp"
 #: Of an address that goes to more mailboxes (a list) it is only known that there are others.
 _EACH = 8
@@ -32,6 +32,7 @@ class Mailboxes:
         """Begin with nothing known."""
         self.enabled = False
         self.delimiters = ""  # of extensions; see `subjects.without_extension`
+        self.pipes: frozenset[str] = frozenset()  # see `Facts.pipes`
         self._known: Generations[str, tuple[str, ...]] = Generations(_DAY, _ADDRESSES)
 
     def learn(self, event: Event, message: Message) -> str:
@@ -44,7 +45,8 @@ class Mailboxes:
         Returns:
             The mailbox, as a subject; "" where the delivery is to none that is counted.
         """
-        here = event.process in _AGENTS
+        pipe = event.process == "pipe" and message.relay in self.pipes
+        here = pipe or event.process in _AGENTS
         if here and message.following:
             return ""  # of a filter: the next queue id says where it goes
         named = subjects.mailbox(subjects.from_log(message.recipient)) if here else ""

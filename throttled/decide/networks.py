@@ -115,7 +115,7 @@ def exempt(
     Args:
         network: which.
         scope: where it is active.
-        senders: addresses that are known to be good, see `Store.senders`.
+        senders: addresses that are known to be good, see `Store.good_senders`.
         until: when what is active against the network ends.
         now: wall clock.
     """

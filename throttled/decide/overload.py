@@ -7,11 +7,16 @@ and from what their sessions did.
 Known good is a client that delivered mail on two days, or logged in twice, within 30 days: a botnet
 that delivered one spam from each address is not.
 
+Places: each connection for which Postfix has no idle process makes its master start one, some 80 a
+second, and known good clients wait in the same queue. So of strangers only so many may wait for one
+as this server started processes between two looks.
+
 Turns: while the cap drops connections, a network is admitted once in T seconds, so that an attack
 has no network left and the next newcomer is admitted at once. T grows by two seconds a second, so
 no network is admitted again before all others had their turn, and half of the time then stays for
 newcomers; it shrinks once hardly anything is dropped. It begins after `_STORM`, so that a short
-honest storm from one network is not slowed.
+honest storm from one network is not slowed; where fewer processes serve one, it lasts as many times
+longer.
 
 Sessions: while the cap drops connections, those are ended that kept Postfix waiting longer than
 `idle` in all, the longest first; each 250 bytes received add a second. So an upload at modem speed
@@ -36,15 +41,25 @@ from throttled.settings import Overload as Settings
 _BEGINS, _ENDS = 3.0, 60.0
 #: Drops further apart than this are not one reason to delay.
 _PAUSE = 2.0
-#: New strangers in 100 ms while the cap drops connections: Postfix's master starts about 80
-#: processes a second (measured, Postfix 3.7.11).
+#: New strangers in 100 ms, where they cannot be counted: Postfix's master starts about 80 processes
+#: a second (measured, Postfix 3.7.11).
 PACE = 8
-_STORM = 5.0
+#: Of the cap: so many are admitted at once, whatever processes there are.
+_AT_ONCE = 8
+#: So many may wait for a process on the slowest server.
+_ROOM = 2
+#: Seconds for which a process stays (half of Postfix's max_idle).
+_STAYS = 50.0
+#: Seconds of drops by a cap of `_USUAL` before turns begin.
+_STORM, _USUAL = 5.0, 80
 #: Seconds by which T grows and shrinks in a second; seconds without drops after which it shrinks.
 _GROWS, _SHRINKS, _QUIET = 2.0, 0.25, 30.0
 #: With fewer connections dropped a second the attack is over: admitted, they could not fill the
 #: places. Then T shrinks faster, so that nobody waits for minutes for a free place.
 _FEW, _SHRINKS_FAST, _SMOOTH = 2.0, 10.0, 10.0
+#: Services with fewer processes have no cap: a reserve of one would be a large share, and strangers
+#: that wait some tenths of a second for Postfix would be delayed by a second in calm times.
+FEWEST = 5
 #: The kernel counts SYNs before they are connections: an eighth more than the cap may be open
 #: without having begun in the middle of an attack.
 _SLACK = 8
@@ -65,7 +80,6 @@ class Change(Struct, frozen=True):
 
     began: bool = False  # strangers are being delayed from now on
     ended: bool = False
-    limits: bool = False  # the pace or T
 
 
 class Delays:
@@ -83,12 +97,9 @@ class Delays:
         self._at = 0.0
         self._dropped = 0.0  # connections a second, over some seconds
 
-    @property
-    def pace(self) -> int:
-        """New strangers in 100 ms; 0: any number."""
-        return PACE if self.since else 0
-
-    def step(self, at: float, over_cap: int, others: int, longest: float) -> Change:
+    def step(
+        self, at: float, over_cap: int, others: int, longest: float, cap: int = _USUAL
+    ) -> Change:
         """Learn what was dropped since the last call.
 
         Args:
@@ -96,8 +107,9 @@ class Delays:
             over_cap: connections of strangers dropped because the cap was reached.
             others: those dropped because of the pace or of turns.
             longest: T at most.
+            cap: of connections.
         """
-        before = self.since > 0, self.turn, self.delaying
+        before = self.delaying
         passed = at - self._at if self._at else 0.0
         self._at = at
         if passed:
@@ -106,7 +118,7 @@ class Delays:
         if over_cap or others:
             self.since = self.since or at
             self._latest = at
-        elif self.since and at - self._latest > _ENDS:
+        elif self.since and at - self._latest > (_ENDS if self.delaying else _PAUSE):
             self.since, self.turn, self.delaying = 0.0, 0.0, False
         if over_cap:
             if at - self._capped > _PAUSE:
@@ -114,19 +126,69 @@ class Delays:
             self._capped = at
         self.full = bool(self._capped) and at - self._capped <= _PAUSE
         self.delaying |= bool(self.since) and self._latest - self.since >= _BEGINS
-        self._adapt_turn(at, passed, longest)
-        return Change(
-            self.delaying and not before[2],
-            before[2] and not self.delaying,
-            before[:2] != (self.since > 0, self.turn),
-        )
+        self._adapt_turn(at, passed, longest, _STORM * max(1.0, _USUAL / cap))
+        return Change(self.delaying and not before, before and not self.delaying)
 
-    def _adapt_turn(self, at: float, passed: float, longest: float) -> None:
-        if self._capped == at and (self.turn or at - self._begun >= _STORM):
+    def _adapt_turn(self, at: float, passed: float, longest: float, storm: float) -> None:
+        if self._capped == at and (self.turn or at - self._begun >= storm):
             self.turn = min(longest, (self.turn or _GROWS * _STORM) + _GROWS * passed)
         elif self.turn and at - self._capped > _QUIET:
             shrinks = _SHRINKS if self._dropped >= _FEW else _SHRINKS_FAST
             self.turn = max(1.0, self.turn - shrinks * passed)
+
+
+class Processes:
+    """How many processes of Postfix there are for strangers, and how many may be started for them.
+
+    Those that accepted connections lately are there. Of strangers for whom one must be started, as
+    many may wait as this server starts between two looks.
+    """
+
+    def __init__(self, cap: int) -> None:
+        """Begin with none.
+
+        Args:
+            cap: connections that strangers may have in the end.
+        """
+        self.ready = 0  # for strangers
+        self._cap = cap
+        self._room = at_once(cap)
+        self._latest = self._earlier = 0  # most that were accepted within two times
+        self._ends = 0.0  # of the first of them
+
+    @property
+    def places(self) -> int:
+        """Connections that strangers may have open now."""
+        return min(self._cap, self.ready + self._room)
+
+    def see(
+        self, at: float, accepted: int, known: int, waiting: int, *, starting: bool = False
+    ) -> None:
+        """Learn how many connections there are.
+
+        Args:
+            at: now, on the boot clock.
+            accepted: those that a process has.
+            known: of these, connections of known good clients.
+            waiting: those that no process has accepted yet.
+            starting: more strangers come than processes are started.
+        """
+        if at >= self._ends:
+            fresh = at < self._ends + _STAYS / 2
+            self._earlier = self._latest if fresh else 0
+            self._latest, self._ends = 0, at + _STAYS / 2
+        self._latest = max(self._latest, accepted)
+        self.ready = max(self._latest, self._earlier) - known
+        if waiting > self._room // 2:
+            self._room = max(_ROOM, self._room // 2)
+        elif waiting <= self._room // 4:
+            most = at_once(self._cap) // (2 if starting else 1)
+            self._room = min(most, self._room * 2)
+
+
+def at_once(cap: int) -> int:
+    """Return for how many strangers processes may be started at once, at most."""
+    return max(PACE, cap // _AT_ONCE)
 
 
 class Place(Struct, frozen=True):
@@ -147,13 +209,13 @@ def cap(settings: Settings, processes: Iterable[int]) -> int:
     Args:
         settings: the operator's.
         processes: the process limits of the services; 0: no limit. The greatest counts: a small
-            service beside the main one must not make that as small.
+            service beside the main one must not make that as small. Below `FEWEST` there is no cap.
     """
     if settings.cap != "auto":
         return settings.cap
     most = max(processes, default=0)
     reserve = most * float(settings.reserve.rstrip("%")) / 100
-    return max(1, int(most - reserve)) if most else 0
+    return max(1, int(most - reserve)) if most >= FEWEST else 0
 
 
 def to_end(

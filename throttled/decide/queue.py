@@ -22,65 +22,34 @@ which of its recipients an alias forwards.
 Owns the table (`throttled.decide.owners`), and the names of accounts as first written.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import inf
-from typing import Literal, NamedTuple
 
 from throttled import subjects
-from throttled.address import LOOPBACK, contains, is_subject, network_of, pack, parse
+from throttled.address import LOOPBACK, network_of
 from throttled.decide.mailboxes import Mailboxes
 from throttled.decide.outcome import forwarded, judge
 from throttled.decide.owners import Owner, Owners
 from throttled.decide.pending import Pending
+from throttled.decide.place import Place
 from throttled.decide.tables import Generations
+from throttled.decide.uses import Counted, Use, uses_of
 from throttled.model import Event, Facts, Message
-from throttled.settings import Used
 
 CAP = 200_000
 #: Accounts whose names are remembered as first written; recipients that an alias forwards.
 _NAMES = 50_000
 #: Domains that this host delivers for, learnt from its deliveries.
 _DOMAINS = 10_000
-_ADDRESSES = 20_000
 #: Messages at a filter, and sessions with one before the queue.
 _FILTERED = 20_000
 #: Filters that are behind each other.
 _CHAIN = 8
 
-Counted = Literal[Used, "connections"]
-
-
-class Use(NamedTuple):
-    """What a subject did."""
-
-    subject: str
-    counted: Counted
-    amount: int
-    name: str = ""  # `networks`: which
-
-
 #: What a message counts that is sent.
 _SENT: tuple[Counted, ...] = ("messages", "recipients", "bytes")
 _Uses = tuple[Use, ...]
 _NOBODY: _Uses = ()
-
-
-class _Place:
-    """Where an address is: addresses seen are remembered."""
-
-    def __init__(self, networks: Iterable[str]) -> None:
-        self._networks = [parse(network) for network in networks]
-        self._known: dict[str, bool] = {}
-
-    def __contains__(self, address: str) -> bool:
-        known = self._known.get(address)
-        if known is None:
-            if len(self._known) >= _ADDRESSES:
-                self._known.clear()
-            packed = pack(address) if is_subject(address) else b""
-            known = any(contains(network, packed) for network in self._networks)
-            self._known[address] = known
-        return known
 
 
 class Queue:
@@ -122,11 +91,12 @@ class Queue:
 
     def facts(self, facts: Facts) -> None:
         """Learn what changed on this host."""
-        self._here = _Place((*LOOPBACK, *facts.own))
-        self._filters = _Place((*LOOPBACK, *facts.own, *facts.xforward))
-        self._inside = _Place(facts.mynetworks)
+        self._here = Place((*LOOPBACK, *facts.own))
+        self._filters = Place((*LOOPBACK, *facts.own, *facts.xforward))
+        self._inside = Place(facts.mynetworks)
         self._local_domain = facts.sasl_domain
         self.mailboxes.delimiters = facts.delimiters
+        self.mailboxes.pipes = facts.pipes
 
     def clear(self) -> None:
         """Evict everything, names of accounts too."""
@@ -175,6 +145,10 @@ class Queue:
         """Return a canonical subject that an operator wrote as it is counted here."""
         return subjects.counted(subject, self._local_domain)
 
+    def spellings(self, subject: str) -> list[str]:
+        """Return the canonical subjects that are counted here as this one is."""
+        return subjects.spellings(subject, self._local_domain)
+
     def shown(self, subject: str) -> str:
         """Return a subject as its name was first written."""
         return self._names.get(subject, subject)
@@ -200,7 +174,7 @@ class Queue:
         domain = self._domain(message)
         if known.subject == subject:  # whose a message is the log says
             self._owners.put(queue_id, known._replace(domain=domain))
-        return _uses((subject, domain), message, ("messages", "recipients"))
+        return uses_of((subject, domain), message, ("messages", "recipients"))
 
     def _login(self, event: Event, message: Message) -> _Uses:
         subject = self._account(subjects.from_log(event.user))
@@ -247,10 +221,12 @@ class Queue:
     def _active(self, event: Event, message: Message) -> _Uses:
         queue_id = message.queue_id
         owner = self._owners.get(queue_id)
-        if owner is None or owner.counted:
+        if owner is None:
             return _NOBODY
         if not message.sender:
             self._owners.pop(queue_id)
+            return _NOBODY
+        if owner.counted:
             return _NOBODY
         if owner.state == "here":
             self._pending.add(event, message)
@@ -258,7 +234,7 @@ class Queue:
         domain = self._domain(message)
         counted: tuple[Counted, ...] = ("bytes",) if owner.asked else _SENT
         self._owners.change(queue_id, owner._replace(counted=True, domain=domain, asked=""))
-        return _uses((owner.subject, domain), message, counted)
+        return uses_of((owner.subject, domain), message, counted)
 
     def _delivery(self, event: Event, message: Message) -> _Uses:
         if message.following and message.relay in self._filters:
@@ -403,8 +379,3 @@ class Queue:
             self._hosted.add(domain)
         received = Use(mailbox, "messages", event.count)
         return (received, Use(domain, "received", event.count)) if domain else (received,)
-
-
-def _uses(owners: Iterable[str], message: Message, counted: Iterable[Counted]) -> _Uses:
-    amounts = {"messages": 1, "recipients": message.recipients, "bytes": message.size}
-    return tuple(Use(s, each, amounts[each]) for s in owners if s for each in counted)

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from throttled.decide.gauge import Gauge
 from throttled.decide.highest import Peaks
-from throttled.decide.queue import Use
 from throttled.decide.senders import Senders, stored_as
 from throttled.decide.tables import Distinct
+from throttled.decide.uses import Use
 from throttled.model import Event, Facts
 from throttled.settings import Limit, Policy
 

@@ -22,8 +22,9 @@ from throttled.decide.active import Active
 from throttled.decide.gauge import SCOPE_OF, TRACKED, Gauge, SenderMeter
 from throttled.decide.limits import NEVER
 from throttled.decide.overrides import Overrides
-from throttled.decide.queue import Queue, Use
+from throttled.decide.queue import Queue
 from throttled.decide.trace import Trace
+from throttled.decide.uses import Use
 from throttled.model import (
     LINES,
     SCOPES,

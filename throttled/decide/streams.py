@@ -30,7 +30,8 @@ class Stream:
         self.instance = instance
         self.host = host
         self.state: Scoped | None = None  # None for another host's
-        self.behind: Scoped | None = None  # of who is named by XCLIENT; None for another host's
+        #: Of who is named by XCLIENT; None where nobody may, and for another host's.
+        self.behind: Scoped | None = None
         self.ours = True  # whether the lines of its host count
         self.sessions: Generations[SessionKey, Session] = Generations(_SESSION_TIME, _SESSIONS)
 
@@ -76,7 +77,7 @@ class Streams:
 
     def foreign(self, event: Event, key: SessionKey) -> bool:
         """Return whether a client was named by XCLIENT in another's session: no line says so."""
-        if self._proxies is None or event.kind == "connect":
+        if event.kind == "connect":
             return False
         session = self.current.sessions.get(key)
         if session is None or not session.proxy:
@@ -137,10 +138,11 @@ class Streams:
         stream.state = stream.behind = None
         if stream.ours:
             scope = self._facts.scope_of(stream.instance)
-            stream.behind = self._behind[scope]
+            behind = self._behind[scope]
+            stream.behind = None if self._proxies is None else behind
             # Who is behind a proxy sends no packets here.
             proxied = self._facts.proxied(stream.instance)
-            stream.state = stream.behind if proxied else self._scopes[scope]
+            stream.state = behind if proxied else self._scopes[scope]
 
     def _assign(self) -> None:
         """Let the streams know that scopes or facts have changed; their sessions continue."""

@@ -62,11 +62,7 @@ class Generations(Generic[Key, Value]):
         yield from self._young.items()
         yield from (item for item in self._old.items() if item[0] not in self._young)
 
-    def put(self, key: Key, value: Value, at: float) -> None:
-        """Set the entry and touch it."""
-        self.swap(key, value, at)
-
-    def swap(self, key: Key, value: Value, at: float) -> Value | None:
+    def put(self, key: Key, value: Value, at: float) -> Value | None:
         """Set the entry and touch it; return what it was."""
         if at >= self._due:
             self._rotate(at)

@@ -32,7 +32,7 @@ class Trace:
         number = self._next
         self._next = number + 1
         self._clients.append(client)
-        before = self._last.swap(client, number, at)
+        before = self._last.put(client, number, at)
         if before is None:
             before = -1
         if number < self._size:

@@ -3,6 +3,7 @@
 Nothing falls back to enforcing nothing: where no firewall can be used, `check` reports that.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,7 @@ from throttled.enforce.dryrun import DryRun
 from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.xdp.backend import Mode, Xdp
-from throttled.errors import BackendError, ConfigError
+from throttled.errors import BackendError, ConfigError, NotPermittedError
 
 #: What "auto" tries, in this order.
 _AUTO = ("nftables", "iptables")
@@ -53,6 +54,26 @@ def choose(name: str, xdp_mode: Mode = "generic", *, observing: bool = False) ->
     if name not in known:
         raise ConfigError(f"no such backend: {name!r}", f"one of {', '.join(('auto', *known))}")
     return known[name]()
+
+
+def open_backend(name: str, xdp_mode: Mode, *, observing: bool) -> Backend:
+    """Return a backend that works here, with policy answers beside it, not yet set up.
+
+    Args:
+        name: see `choose`.
+        xdp_mode: see `choose`.
+        observing: see `choose`.
+
+    Raises:
+        BackendError, NotPermittedError: it cannot be used; says what is missing.
+    """
+    backend = with_answers(choose(name, xdp_mode, observing=observing))
+    errors = [finding for finding in backend.check() if finding.state == "fault"]
+    if errors:
+        hint = errors[0].hint or "to decide and log without a firewall: --mode observe"
+        error = NotPermittedError if os.geteuid() else BackendError
+        raise error("; ".join(finding.what for finding in errors), hint)
+    return backend
 
 
 def with_answers(firewall: Backend) -> Backend:

@@ -34,14 +34,24 @@ _TOGETHER = 100
 _ASKED = struct.Struct("=BBBBI48s")  # inet_diag_req_v2: family, protocol, -, -, states, id
 #: inet_diag_msg: state, ports and far address, length of the receive queue, inode.
 _ANSWER = struct.Struct("=x B 2x 2s 2s 16x 16s 12x 4x I 8x I")
-#: tcp_info, an attribute (INET_DIAG_INFO) behind it: packets not acknowledged; milliseconds since
-#: data was sent and received, and since an acknowledgement came; bytes acknowledged and received.
+#: tcp_info, an attribute (INET_DIAG_INFO) behind it: see `_Info`.
 _INFO = struct.Struct("=24x I 16x I 4x I I 60x Q Q")
 _INET_DIAG_INFO, _INET_DIAG_CGROUP_ID = 2, 21
 _WITH_INFO = 1 << (_INET_DIAG_INFO - 1)
 #: In an inet_diag_msg.
 _STATE_AT, _ID_AT, _ENDS_END, _ID_END, _INODE_AT, _ATTRIBUTES_AT = 1, 4, 40, 52, 68, 72
 _ESTABLISHED = 1
+
+
+class _Info(NamedTuple):
+    """What tcp_info says, in its order; times are milliseconds since then."""
+
+    unacknowledged: int  # packets
+    sent: int  # data
+    received: int  # data
+    acknowledged: int  # an acknowledgement came
+    bytes_acknowledged: int
+    bytes_received: int
 
 
 class Socket(NamedTuple):
@@ -70,7 +80,8 @@ def opened(ports: Collection[int]) -> list[Socket]:
                 answered = unread <= hung_up and _answered(info, hung_up=hung_up)
                 ends = int.from_bytes(port), _far_end(family, far), int.from_bytes(far_port)
                 identity = data[at + _ID_AT : at + _ID_END]
-                about = (0, True) if info is None else (info[5], bool(info[0] or info[4]))
+                spoken = info is None or bool(info.unacknowledged or info.bytes_acknowledged)
+                about = (0 if info is None else info.bytes_received, spoken)
                 found.append(Socket(family, identity, *ends, inode, answered, *about))
     except OSError as refused:
         _say(refused.errno or 0)
@@ -144,13 +155,13 @@ def listeners(ports: Collection[int]) -> set[int]:
     return found
 
 
-def _info(data: bytes, at: int, end: int) -> tuple[int, ...] | None:
-    """Return the fields of `_INFO` of a socket; None where the kernel does not say."""
+def _info(data: bytes, at: int, end: int) -> _Info | None:
+    """Return what tcp_info says of a socket; None where the kernel does not say."""
     start, stop = attributes(data, at + _ATTRIBUTES_AT, end).get(_INET_DIAG_INFO, (0, 0))
-    return _INFO.unpack_from(data, start) if stop - start >= _INFO.size else None
+    return _Info(*_INFO.unpack_from(data, start)) if stop - start >= _INFO.size else None
 
 
-def _answered(info: tuple[int, ...] | None, *, hung_up: bool) -> bool:
+def _answered(info: _Info | None, *, hung_up: bool) -> bool:
     """Return whether this end spoke last, or nothing was said to it.
 
     Times are in ticks of the kernel of up to 10 ms: where data went both ways within one, an
@@ -159,9 +170,8 @@ def _answered(info: tuple[int, ...] | None, *, hung_up: bool) -> bool:
     """
     if info is None:
         return False
-    unacknowledged, sent, received, acknowledged, _, total = info
-    later = not hung_up and not unacknowledged and acknowledged < received
-    return total <= hung_up or sent < received or later
+    later = not hung_up and not info.unacknowledged and info.acknowledged < info.received
+    return info.bytes_received <= hung_up or info.sent < info.received or later
 
 
 def _listed(states: int, more: int = 0) -> Iterator[tuple[int, bytes, int, int]]:

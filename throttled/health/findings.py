@@ -13,6 +13,7 @@ from typing import Literal
 
 from throttled.errors import ThrottledError
 from throttled.model import Action, Finding, Scope
+from throttled.printable import blanked
 from throttled.skipped import Skipped
 
 Reporter = Callable[[float], Iterable[Finding]]
@@ -45,8 +46,7 @@ def worst(wrong: Sequence[Finding]) -> str:
     first = next((p for p in wrong if p.state == "fault"), wrong[0])
     more = f" (and {len(wrong) - 1} more: throttled status)" if len(wrong) > 1 else ""
     # A syslog tag, which a local user may write, can be in it; systemctl shows it as it is.
-    line = f"{first.label}: {first.what}{more}"
-    return "".join(char if char.isprintable() else " " for char in line)
+    return blanked(f"{first.label}: {first.what}{more}")
 
 
 def summary(counts: Mapping[tuple[Scope, Action], int], *, observing: bool) -> str:

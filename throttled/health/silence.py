@@ -11,12 +11,20 @@ Owns which connections came during the silence, at most `_MOST`.
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
+from throttled.core.pipeline import Pipeline
 from throttled.model import Finding
 
 _CHECK = 5.0
 #: Connections, and seconds over which they come: a syslog daemon may delay lines for a while.
 _CONNECTIONS, _SILENT = 3, 15.0
 _MOST = 1000
+
+
+def logged(pipeline: Pipeline) -> int:
+    """Return how many events this host's Postfix logged: the sensor's are not of the log."""
+    events = pipeline.counts.events
+    ignored = pipeline.engine.hosts.total()  # another host's say nothing of this one
+    return sum(events.values()) - events.get("handshake", 0) - ignored
 
 
 class Silence:

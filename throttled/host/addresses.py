@@ -5,15 +5,11 @@ that the daemon runs in.
 """
 
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import psutil
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from throttled import address
 from throttled.errors import HostError
+from throttled.linux import rtnetlink
 
 # rtnetlink(7), linux/rtnetlink.h: the multicast groups of links, addresses and routes
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
@@ -29,7 +25,7 @@ def own() -> frozenset[str]:
     Raises:
         HostError: they cannot be read.
     """
-    return frozenset(address.canonical(text) for text, _ in _interfaces("own addresses"))
+    return frozenset(_text(one.packed) for one in _addresses("own addresses"))
 
 
 def connected() -> tuple[str, ...]:
@@ -40,35 +36,26 @@ def connected() -> tuple[str, ...]:
     """
     found = {
         address.text(address.mask(packed, prefix), prefix)
-        for text, netmask in _interfaces("own networks")
-        if netmask
-        for packed, prefix in [_network(text, netmask)]
+        for packed, prefix in _addresses("own networks")
         if prefix < len(packed) * 8
     }
     return tuple(sorted(filter(address.is_private, found)))
 
 
-def _interfaces(what: str) -> list[tuple[str, str | None]]:
-    """Return the addresses of all interfaces, without their zones, and the netmasks.
+def _addresses(what: str) -> list[rtnetlink.Address]:
+    """Return the addresses of all interfaces.
 
     Raises:
         HostError: they cannot be read; its message begins with `what`.
     """
     try:
-        interfaces = psutil.net_if_addrs()
+        return list(rtnetlink.addresses())
     except OSError as error:
         raise HostError(f"{what}: {error}") from error
-    return [
-        (one.address.partition("%")[0], one.netmask)
-        for addresses in interfaces.values()
-        for one in addresses
-        if one.family in (socket.AF_INET, socket.AF_INET6)
-    ]
 
 
-def _network(text: str, netmask: str) -> tuple[bytes, int]:
-    """Return an address, packed, and the length of its network's prefix."""
-    return address.pack(text), int.from_bytes(address.pack(netmask)).bit_count()
+def _text(packed: bytes) -> str:
+    return address.unpack(address.unmapped(packed))
 
 
 def gateways() -> frozenset[str]:
@@ -77,23 +64,11 @@ def gateways() -> frozenset[str]:
     Raises:
         HostError: they cannot be read.
     """
-    # In a thread of its own: pyroute2 runs an event loop, and the caller may be inside another.
-    with ThreadPoolExecutor(1) as executor:
-        try:
-            return executor.submit(_gateways).result()
-        except (OSError, NetlinkError) as error:
-            raise HostError(f"default routes: {error}") from error
-
-
-def _gateways() -> frozenset[str]:
-    hops: set[str | None] = set()
-    with IPRoute() as routes:
-        for route in routes.get_routes():
-            if route["dst_len"] == 0:
-                for hop in (route, *(route.get_attr("RTA_MULTIPATH") or ())):
-                    hops.add(hop.get_attr("RTA_GATEWAY"))
-                    hops.add((hop.get_attr("RTA_VIA") or {}).get("addr"))  # IPv4 by way of IPv6
-    return frozenset(address.canonical(hop) for hop in hops if hop)
+    try:
+        defaults = [route for route in rtnetlink.routes() if route.prefix == 0]
+    except OSError as error:
+        raise HostError(f"default routes: {error}") from error
+    return frozenset(_text(hop) for route in defaults for hop in route.hops)
 
 
 def resolvers(path: str = "/etc/resolv.conf") -> frozenset[str]:

@@ -29,6 +29,8 @@ RESOLV_CONF = "/etc/resolv.conf"
 #: How long the names of relays may take to resolve, together.
 _RESOLVE = 3.0
 
+#: Parameters that name what delivers to mailboxes (postconf(5)), as transport:nexthop.
+_TRANSPORTS = ("local_transport", "mailbox_transport", "virtual_transport")
 #: Fields of `Facts` that hold addresses or networks.
 _ADDRESSES = ("own", "gateways", "resolvers", "relays", "mynetworks", "xclient", "xforward")
 
@@ -102,6 +104,7 @@ def _gather(
         former=former,
         sasl_domain=_sasl_domain(instances) or kept.sasl_domain,
         delimiters=_delimiters(instances) or kept.delimiters,
+        pipes=_pipes(instances) | kept.pipes,
         config_directories=directories,
         files=_unique(*_files(directories, instances, before), RESOLV_CONF),
         scopes=dict(scopes),
@@ -233,6 +236,20 @@ def _delimiters(instances: list[Instance]) -> str:
     """Return what begins an extension in each instance that knows any (postconf(5))."""
     each = [d for i in instances if (d := i.parameters.get("recipient_delimiter", ""))]
     return "".join(sorted(set.intersection(*map(set, each)))) if each else ""
+
+
+def _pipes(instances: list[Instance]) -> frozenset[str]:
+    """Return the transports of mailboxes that are pipes, as to Dovecot's delivery agent.
+
+    Other pipes are content filters and mailing lists: their mail comes back, or goes elsewhere.
+    """
+    return frozenset(
+        entry.name
+        for i in instances
+        for entry in i.entries
+        if entry.process == "pipe"
+        and entry.name in {i.parameters.get(name, "").partition(":")[0] for name in _TRANSPORTS}
+    )
 
 
 def _hostnames(instances: list[Instance]) -> frozenset[str]:

@@ -1,25 +1,30 @@
 """Talks to an instance's services: which of them greet a client? Owns no state.
 
-Each is visited once, from this host, and left with QUIT. postscreen(8) lets a client wait for
-postscreen_greet_wait (6 s) unless it is in mynetworks; port 465 speaks TLS first; a service behind
-a proxy says nothing until that has said for whom it connects.
+Each is visited from this host, once unless a process of before a reload answers, and left with
+QUIT. postscreen(8) lets a client wait for postscreen_greet_wait (6 s) unless it is in mynetworks;
+port 465 speaks TLS first; a service behind a proxy says nothing until that has said for whom it
+connects.
 """
 
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from msgspec import Struct
 
 from throttled import address
+from throttled.host.answering import Process, answered
 from throttled.host.postconf import Entry, Instance, split
 from throttled.host.services import listening, port_of, proxy
 
 #: Seconds until a greeting has to be there: postscreen_greet_wait is 6 s, a busy host is slow.
 SECONDS = 20.0
 _LONGEST = 65_536
+_READY = 220
+_PAUSE = 0.05
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -53,21 +58,42 @@ def _hosts(entry: Entry) -> tuple[str, ...]:
 
 
 def ask(
-    services: Iterable[Endpoint], seconds: float = SECONDS
+    services: Iterable[Endpoint], seconds: float = SECONDS, old: Collection[Process] = ()
 ) -> tuple[ThreadPoolExecutor, dict[Endpoint, "Future[int]"]]:
-    """Visit services at the same time; return the pool and the codes that they greet with."""
+    """Visit services at the same time; return the pool and the codes that they greet with.
+
+    Args:
+        services: of an instance.
+        seconds: until a greeting has to be there.
+        old: processes whose greeting does not count: they have an earlier configuration.
+    """
     wanted = list(services)
     pool = ThreadPoolExecutor(max(1, len(wanted)))
-    return pool, {service: pool.submit(greeting, service, seconds) for service in wanted}
+    return pool, {service: pool.submit(greeting, service, seconds, old) for service in wanted}
 
 
-def greeting(service: Endpoint, seconds: float = SECONDS) -> int:
-    """Return the SMTP code with which a service greets; 0 where it does not."""
+def greeting(service: Endpoint, seconds: float = SECONDS, old: Collection[Process] = ()) -> int:
+    """Return the SMTP code with which a service greets; 0 where it does not; see `ask`."""
+    end = time.monotonic() + seconds
+    while (code := _visit(service, seconds, old)) is None:
+        if time.monotonic() >= end:
+            return 0
+        time.sleep(_PAUSE)  # master(8) has not ended it yet
+    return code
+
+
+def _visit(service: Endpoint, seconds: float, old: Collection[Process]) -> int | None:
+    """Return the code of one visit; None if an old process greeted."""
     for host in service.hosts:
         try:
             made = socket.create_connection((host, service.port), seconds)
             with made, begin(made, service) as connection:
-                return _code(connection)
+                code = _code(connection)
+                stale = code == _READY and answered(connection, old)
+                with suppress(OSError):
+                    connection.sendall(b"QUIT\r\n")
+                    connection.recv(512)
+                return None if stale else code
         except (OSError, ValueError):
             continue
     return 0
@@ -84,7 +110,7 @@ def begin(connection: socket.socket, service: Endpoint) -> socket.socket:
 
 
 def _code(connection: socket.socket) -> int:
-    """Read a greeting to its last line, and leave."""
+    """Read a greeting to its last line."""
     text = b""
     while len(text) < _LONGEST:
         piece = connection.recv(4096)
@@ -94,9 +120,6 @@ def _code(connection: socket.socket) -> int:
         whole = text.endswith(b"\n")
         last = text.splitlines()[-1]
         if whole and last[3:4] != b"-":
-            with suppress(OSError):
-                connection.sendall(b"QUIT\r\n")
-                connection.recv(512)
             return int(last[:3])
     return 0
 

@@ -3,7 +3,11 @@
 Owns no state.
 """
 
+from pathlib import Path
+
 from throttled.errors import HostError
+from throttled.host import answering
+from throttled.host.answering import Process
 from throttled.host.command import run
 from throttled.host.postconf import pairs, value
 
@@ -17,6 +21,19 @@ def running(directory: str) -> bool:
     except HostError:
         return False
     return True
+
+
+def children(directory: str) -> frozenset[Process]:
+    """Return the processes that an instance's master started; none where it cannot be found.
+
+    Raises:
+        HostError: postconf refuses.
+    """
+    path = Path(value(directory, "queue_directory"), "pid", "master.pid")
+    try:
+        return answering.children(int(path.read_text()))
+    except (OSError, ValueError):
+        return frozenset()
 
 
 def reload(directory: str) -> None:

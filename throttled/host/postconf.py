@@ -13,7 +13,9 @@ from throttled.host.command import run
 PARAMETERS = (
     "default_process_limit",
     "inet_interfaces",
+    "local_transport",
     "mail_owner",
+    "mailbox_transport",
     "maillog_file",
     "master_service_disable",
     "myhostname",
@@ -32,6 +34,7 @@ PARAMETERS = (
     "smtpd_tls_wrappermode",
     "smtpd_upstream_proxy_protocol",
     "syslog_name",
+    "virtual_transport",
 )
 
 

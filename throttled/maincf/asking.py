@@ -31,10 +31,15 @@ class Check(NamedTuple):
 #: one failure smtpd would not ask again within the session.
 _SETTINGS = f"unix:{POLICY_SOCKET}, timeout=2s, default_action=DUNNO"
 _CONTEXT = f"policy_context={POLICY_RECIPIENT}"
+#: smtpd(8) looks recipients up after all restrictions (smtpd_check_rcpt). Before the check it does
+#: so by a restriction, so that unknown users of a domain above its limit are refused for good; not
+#: where the service has that off. smtpd expands texts before it sets what is yes or no by default:
+#: the parameter is empty then. Conditions need Postfix 3.0.
+_KNOWN = "${{$smtpd_reject_unlisted_recipient} != {no} ? {reject_unlisted_recipient}}"
 CHECK = Check("throttled_check", f"check_policy_service {{ {_SETTINGS} }}")
 RECIPIENTS = Check(
     "throttled_recipient_check",
-    f"check_policy_service {{ {_SETTINGS}, {_CONTEXT} }}",
+    f"{_KNOWN} check_policy_service {{ {_SETTINGS}, {_CONTEXT} }}",
     frozenset(
         (
             "permit_mynetworks",

@@ -16,7 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from throttled.control.protocol import FleetResult, StatusResult
+from throttled.control.results import FleetResult, StatusResult
 from throttled.metrics.families import counter, histogram
 from throttled.metrics.fleet import fleet
 from throttled.metrics.overload import overload

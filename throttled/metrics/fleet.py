@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from throttled.control.protocol import FleetResult
+from throttled.control.results import FleetResult
 from throttled.metrics.families import counter, histogram
 
 

@@ -1,7 +1,7 @@
 """Serves the metrics over HTTP, on a loopback port or a UNIX socket.
 
 There is no password and no TLS: whoever reaches the place may read. Metrics only: no address and no
-other text of a client is in them. Owns the listening socket.
+other text of a client is in them. Owns the listening socket, and why there is none.
 
 Limits: a request of 8 KiB, `TIME_LIMIT` seconds, `MAX_CONNECTIONS` at once, more are hung up on;
 one a connection. The metrics are computed again after `FRESH` seconds at the earliest.
@@ -15,7 +15,6 @@ from time import monotonic
 
 from throttled.errors import ConfigError, ThrottledError
 from throttled.linux.unix_socket import BoundSocket
-from throttled.metrics.exposition import CONTENT_TYPE
 
 MAX_CONNECTIONS = 16
 MAX_REQUEST = 8192
@@ -34,27 +33,32 @@ class MetricsServer:
 
     def __init__(self, expose: Callable[[], bytes]) -> None:
         self.listen = ""
+        self.error: ConfigError | None = None  # why nothing is served where it should be
         self._expose = expose
         self._server: asyncio.Server | None = None
         self._bound: BoundSocket | None = None
         self._open = 0
         self._text = b""
+        self._type = ""  # of the text
         self._stale = 0.0  # from when on (monotonic) the text is too old
 
     async def serve(self, listen: str) -> None:
         """Listen there, and no longer where it was.
 
         Args:
-            listen: "ADDRESS:PORT", or the path of a UNIX socket; "" = nowhere.
-
-        Raises:
-            ConfigError: it is not possible there; nothing is served.
+            listen: "ADDRESS:PORT", or the path of a UNIX socket; "" = nowhere. Where that is not
+                possible, nothing is served, and `error` says why.
         """
+        self.error = None
         if listen == self.listen:
             return
         self.stop()
         if not listen:
             return
+        # The library's 70 ms and 14 MB: not while a request waits, and not where nobody asks.
+        from throttled.metrics.exposition import CONTENT_TYPE  # noqa: PLC0415
+
+        self._type = CONTENT_TYPE
         try:
             if listen.startswith("/"):
                 self._bound = BoundSocket(Path(listen), 0o666)  # as open as a loopback port
@@ -69,7 +73,9 @@ class MetricsServer:
         except (OSError, UnicodeError) as error:  # UnicodeError: no host can be called that
             self.stop()
             hint = 'another program may be there: set [metrics] listen to another place, or to ""'
-            raise ConfigError(f"no metrics at {listen}: {error}", hint) from error
+            self.error = ConfigError(f"no metrics at {listen}: {error}", hint)
+            _log.warning("%s. %s", self.error.message, hint)
+            return
         self.listen = listen
 
     def stop(self) -> None:
@@ -117,7 +123,7 @@ class MetricsServer:
         except ThrottledError as error:  # a store that cannot be read
             _log.warning("no metrics: %s", error.message)
             return _response("503 Service Unavailable", error.message.encode() + b"\n")
-        return _response("200 OK", self._text, CONTENT_TYPE, head=method == b"HEAD")
+        return _response("200 OK", self._text, self._type, head=method == b"HEAD")
 
 
 def _response(

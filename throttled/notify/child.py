@@ -10,6 +10,8 @@ from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from throttled.printable import blanked
+
 #: Seconds that a killed child has to end.
 _KILLED = 1.0
 _ERROR = 300  # bytes stored of what a failing command says
@@ -72,5 +74,4 @@ async def _feed(child: Process, message: bytes) -> str:
     said = b""
     while piece := await child.stderr.read(65536):
         said = (said + piece)[:_ERROR]
-    text = said.decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else " " for char in text).strip()
+    return blanked(said.decode("utf-8", "replace")).strip()

@@ -25,7 +25,7 @@ from throttled.model import Decision, Finding, Report
 from throttled.notify import digest
 from throttled.notify.channel import Channel, Message, message
 from throttled.notify.child import run
-from throttled.notify.mail import Letter
+from throttled.notify.letter import Letter
 
 #: Sent in full with one delivery, and with one mail.
 EVENTS, MAILED = 20, 100

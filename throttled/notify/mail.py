@@ -17,22 +17,13 @@ from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 
 import msgspec
-from msgspec import Struct
 
 from throttled.errors import ThrottledError
+from throttled.notify.letter import Letter
+from throttled.printable import blanked
 
 #: Seconds for each step of the session.
 _TIMEOUT = 30.0
-
-
-class Letter(Struct):
-    """A mail: text, and for a report its page."""
-
-    to: str
-    subject: str
-    text: str
-    page: str = ""  # HTML, attached
-    server: str = "localhost:25"
 
 
 def send(letter: Letter) -> None:
@@ -111,7 +102,7 @@ def _name() -> str:
 
 def _plain(text: bytes | str) -> str:
     decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return " ".join("".join(c if c.isprintable() else " " for c in decoded).split())
+    return " ".join(blanked(decoded).split())
 
 
 def main() -> int:

@@ -7,15 +7,8 @@ what is active against an allowed subject is unbanned at once all the same.
 from collections.abc import Sequence
 
 from throttled import address
-from throttled.control.protocol import (
-    Allow,
-    Allowed,
-    AllowedResult,
-    AllowRow,
-    ChangeResult,
-    Disallow,
-    Resolve,
-)
+from throttled.control.requests import Allow, Allowed, Disallow, Resolve
+from throttled.control.results import AllowedResult, AllowRow, ChangeResult
 from throttled.control.server import Peer
 from throttled.errors import RefusedError
 from throttled.model import SCOPES
@@ -38,7 +31,7 @@ async def allow(desk: Desk, request: Allow, _peer: Peer) -> ChangeResult:
     if address.is_named(what):
         return _allow_sender(desk, what)
     named = address.is_subject(what)
-    removed = desk.store.snapshots(desk.clock().wall, Filter(within=what)) if named else []
+    removed = desk.store.listing.snapshots(desk.clock().wall, Filter(within=what)) if named else []
     confirmed, more = await _protect(desk, [what] if named else [])
     message = f"{what} is allowed{more}"
     if not confirmed:
@@ -68,7 +61,7 @@ def store_entry(desk: Desk, what: str, seconds: float | None, note: str) -> None
         StoreError: it could not be recorded.
     """
     wall = desk.clock().wall
-    desk.store.allow(what, wall + seconds if seconds else 0.0, note, wall)
+    desk.store.allowlist.allow(what, wall + seconds if seconds else 0.0, note, wall)
 
 
 async def resolve(desk: Desk, request: Resolve, _peer: Peer) -> ChangeResult:
@@ -81,7 +74,7 @@ async def resolve(desk: Desk, request: Resolve, _peer: Peer) -> ChangeResult:
     wall = desk.clock().wall
     until = wall + request.seconds if request.seconds else 0.0
     kept = None if request.refresh else (until, request.note)
-    changed = desk.store.resolve(request.what, request.addresses, kept, wall)
+    changed = desk.store.allowlist.resolve(request.what, request.addresses, kept, wall)
     removed = [row for each in request.addresses for row in desk.active(each)]
     confirmed, more = await _protect(desk, request.addresses)
     message = resolved(request, *changed) + more
@@ -121,7 +114,7 @@ def disallow(desk: Desk, request: Disallow, _peer: Peer) -> ChangeResult:
         StoreError: that could not be recorded.
     """
     what = request.what
-    if not desk.store.disallow(what):
+    if not desk.store.allowlist.disallow(what):
         hint = "see `throttled allow`; the configuration's own entries are in [protect]"
         raise RefusedError(f"{what} is not on the allowlist", hint)
     desk.reconfigure()
@@ -143,5 +136,5 @@ def rows(desk: Desk) -> list[AllowRow]:
     """Return the entries of the allowlist as they are shown."""
     return [
         AllowRow(r.what, r.since, r.until or None, r.note, r.name, r.missing or None)
-        for r in desk.store.allowed(desk.clock().wall)
+        for r in desk.store.allowlist.entries(desk.clock().wall)
     ]

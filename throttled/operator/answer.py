@@ -5,9 +5,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from throttled.control import protocol
+from throttled.control import requests
 from throttled.control.bulk import UnbanMany
-from throttled.control.protocol import OBSERVED, AuditResult, Done, Request, Result
+from throttled.control.requests import Request
+from throttled.control.results import OBSERVED, AuditResult, Done, Result
 from throttled.control.server import Peer
 from throttled.errors import BackendError
 from throttled.health.probes.firewall import prove
@@ -43,86 +44,88 @@ def _counted(desk: Desk, request: Request) -> Request:
     """Return a request whose account is named as it is counted: without the local domain."""
     counted = desk.pipeline.senders.queue.counted
     match request:
-        case protocol.Explain() | protocol.Unban() | protocol.Ban() | protocol.Throttle():
+        case requests.Explain() | requests.Unban() | requests.Ban() | requests.Throttle():
             return replace(request, subject=counted(request.subject))
         case UnbanMany():
             return replace(request, subjects=[counted(each) for each in request.subjects])
-        case protocol.Allow() | protocol.Disallow():
+        case requests.Allow() | requests.Disallow():
             return replace(request, what=counted(request.what))
-        case protocol.Import():
+        case requests.Import():
             entries = [replace(e, subject=counted(e.subject)) for e in request.entries]
             return replace(request, entries=entries)
         case _:
             return request
 
 
-def _ping(_desk: Desk, _request: protocol.Ping, _peer: Peer) -> Done:
+def _ping(_desk: Desk, _request: requests.Ping, _peer: Peer) -> Done:
     return Done()
 
 
-def _audit(desk: Desk, request: protocol.Audit, _peer: Peer) -> AuditResult:
+def _audit(desk: Desk, request: requests.Audit, _peer: Peer) -> AuditResult:
     since = desk.clock().wall - request.seconds if request.seconds else 0.0
-    return AuditResult(desk.store.changes(since, request.subject, request.max))
+    spellings = desk.pipeline.senders.queue.spellings
+    subjects = None if request.subject is None else spellings(request.subject)
+    return AuditResult(desk.store.audit.changes(since, subjects, request.max))
 
 
-def _prove(desk: Desk, _request: protocol.Prove, _peer: Peer) -> Done:
+def _prove(desk: Desk, _request: requests.Prove, _peer: Peer) -> Done:
     if not desk.backend.intact():
         hint = "they are restored within seconds; if this lasts see: throttled status"
         raise BackendError("another program changed the rules in the kernel", hint)
     return Done(prove(desk.backend))
 
 
-def _add_host(desk: Desk, request: protocol.AddHost, _peer: Peer) -> Done:
-    desk.store.add_host(request.name, desk.clock().wall)
+def _add_host(desk: Desk, request: requests.AddHost, _peer: Peer) -> Done:
+    desk.store.hosts.add(request.name, desk.clock().wall)
     if desk.running is None:
         return Done(f"the lines of {request.name} count when the daemon runs")
     desk.reconfigure()
     return Done(f"the lines of {request.name} count")
 
 
-async def _reload(desk: Desk, _request: protocol.Reload, _peer: Peer) -> Done:
+async def _reload(desk: Desk, _request: requests.Reload, _peer: Peer) -> Done:
     return Done(await desk.daemon().reload())
 
 
-async def _reach(desk: Desk, _request: protocol.Reach, _peer: Peer) -> Done:
+async def _reach(desk: Desk, _request: requests.Reach, _peer: Peer) -> Done:
     return Done(await desk.daemon().reach())
 
 
-async def _test_notify(desk: Desk, _request: protocol.NotifyTest, _peer: Peer) -> Done:
+async def _test_notify(desk: Desk, _request: requests.NotifyTest, _peer: Peer) -> Done:
     return Done(await desk.daemon().test_notify())
 
 
-def _asked(desk: Desk, request: protocol.Asked, _peer: Peer) -> Done:
+def _asked(desk: Desk, request: requests.Asked, _peer: Peer) -> Done:
     asked = desk.daemon().asked(request.client, request.port, request.about)
     return Done("asked" if asked else "")
 
 
 _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] = {
-    protocol.Ping: _ping,
-    protocol.Status: status,
-    protocol.Prove: _prove,
-    protocol.Top: top,
-    protocol.List: active_rows,
-    protocol.Explain: explain,
-    protocol.Accounts: accounts,
-    protocol.Find: find,
-    protocol.Allowed: allowed,
-    protocol.Audit: _audit,
-    protocol.Ban: ban,
-    protocol.Throttle: ban,
-    protocol.Unban: unban,
-    protocol.UnbanAll: unban_all,
+    requests.Ping: _ping,
+    requests.Status: status,
+    requests.Prove: _prove,
+    requests.Top: top,
+    requests.List: active_rows,
+    requests.Explain: explain,
+    requests.Accounts: accounts,
+    requests.Find: find,
+    requests.Allowed: allowed,
+    requests.Audit: _audit,
+    requests.Ban: ban,
+    requests.Throttle: ban,
+    requests.Unban: unban,
+    requests.UnbanAll: unban_all,
     UnbanMany: unban_many,
-    protocol.Allow: allow,
-    protocol.Resolve: resolve,
-    protocol.Disallow: disallow,
-    protocol.Import: import_list,
-    protocol.AddHost: _add_host,
-    protocol.Reload: _reload,
-    protocol.Reach: _reach,
-    protocol.NotifyTest: _test_notify,
-    protocol.FleetStatus: fleet_status,
-    protocol.FleetRemove: fleet_remove,
-    protocol.FleetTrust: fleet_trust,
-    protocol.Asked: _asked,
+    requests.Allow: allow,
+    requests.Resolve: resolve,
+    requests.Disallow: disallow,
+    requests.Import: import_list,
+    requests.AddHost: _add_host,
+    requests.Reload: _reload,
+    requests.Reach: _reach,
+    requests.NotifyTest: _test_notify,
+    requests.FleetStatus: fleet_status,
+    requests.FleetRemove: fleet_remove,
+    requests.FleetTrust: fleet_trust,
+    requests.Asked: _asked,
 }

@@ -18,21 +18,13 @@ from throttled.clock import Moment, now
 from throttled.control import wire
 from throttled.control.bulk import UnbanManyResult
 from throttled.control.fields import Part
-from throttled.control.protocol import (
-    READS,
-    ChangeResult,
-    Done,
-    ImportResult,
-    MailChange,
-    PostfixChange,
-    Purge,
-    Request,
-    Result,
-)
+from throttled.control.requests import READS, MailChange, PostfixChange, Purge, Request
+from throttled.control.results import ChangeResult, Done, ImportResult, Result
 from throttled.control.server import Peer
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import Change
 from throttled.notify.journal import NOTICE
+from throttled.printable import blanked
 from throttled.store.store import Store
 
 PENDING = 1000
@@ -107,7 +99,7 @@ class Trail:
         self._pending.append((change, part.id if part else ""))
         try:
             while self._pending:
-                self._store().write_change(*self._pending[0])
+                self._store().audit.write(*self._pending[0])
                 self._pending.popleft()
         except StoreError as error:  # it is done all the same
             where = "in syslog only" if self._offline else "kept in memory"
@@ -191,4 +183,4 @@ def _program(pid: int) -> str:
         name = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
     except OSError:
         return ""
-    return "".join(char if char.isprintable() else "?" for char in name)
+    return blanked(name, "?")

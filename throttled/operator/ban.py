@@ -10,7 +10,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from throttled import address
-from throttled.control.protocol import Ban, ChangeResult, Entered, Throttle
+from throttled.control.requests import Ban, Entered, Throttle
+from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import (
@@ -137,10 +138,12 @@ def punish(
         for key, d in decisions.items()
         if pasts[key].action not in (None, d.action)
     ]
-    # Each of them is looked up in the kernel: only those that may be there.
-    known = [key for key, past in pasts.items() if max(past.until, past.exempt_until) > moment.wall]
-    wanted = [*releases, *decisions.values()]
-    desk.pipeline.decide(wanted, moment, renewed=known if sure else pasts)
+    before = {
+        key: past.action if sure else None
+        for key, past in pasts.items()
+        if not sure or max(past.until, past.exempt_until) > moment.wall
+    }
+    desk.pipeline.decide([*releases, *decisions.values()], moment, before=before)
     desk.announce(list(decisions.values()), notice=notice)
     return refused
 

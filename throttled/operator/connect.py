@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from throttled.errors import RefusedError
-from throttled.host import greeting, maincf, postconf
+from throttled.host import greeting, maincf, postconf, reverting
 from throttled.host import visit as sessions
 from throttled.host.asked import LISTS, overrides, written
 from throttled.host.changes import Replacement, Setting
@@ -17,7 +17,7 @@ from throttled.host.services import loopback_only
 from throttled.maincf import asking
 from throttled.maincf.asking import CHECK, CHECKS, CLIENT, DATA, RECIPIENT, RECIPIENTS, Check
 from throttled.model import POLICY_SOCKET
-from throttled.operator.maincf import Result, Target, write
+from throttled.operator.maincf import Result, Target
 from throttled.operator.postfix import Plan, difference
 
 #: Settings of one check in braces; its policy_context.
@@ -101,7 +101,7 @@ def disconnect(target: Target, plan: Plan) -> Result:
     Raises:
         ThrottledError: it cannot be written.
     """
-    write(target, plan.main, plan.text, plan.more)
+    reverting.write(target.directory, plan.main, plan.text, plan.more)
     return Result(applied=True, message="changed; Postfix is not running")
 
 

@@ -145,7 +145,7 @@ class Desk(Struct, frozen=True):
     def active(self, subject: str) -> list[Snapshot]:
         """Return what the store says is active against a subject; nothing where it fails."""
         try:
-            return self.store.snapshots(self.clock().wall, Filter(subject=subject))
+            return self.store.listing.snapshots(self.clock().wall, Filter(subject=subject))
         except StoreError as error:  # what an operator does continues without it
             log.error("%s. %s", error.message, error.hint)
             return []

@@ -7,7 +7,8 @@ from functools import partial
 from itertools import chain
 
 from throttled import address
-from throttled.control.protocol import Explain, ExplainResult, LogText, MeterRow, SenderFacts
+from throttled.control.requests import Explain
+from throttled.control.results import ExplainResult, LogText, MeterRow, SenderFacts
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
@@ -16,6 +17,7 @@ from throttled.errors import SourceError
 from throttled.model import SCOPES, Decision, Event, Line, Snapshot
 from throttled.operator.allow import rows as allowlist
 from throttled.operator.desk import Desk
+from throttled.operator.inside import inside
 from throttled.operator.list import count_packets
 from throttled.operator.senders import facts, next_step, refuse_invisible, visible
 from throttled.settings import Duration
@@ -76,6 +78,7 @@ async def explain(desk: Desk, request: Explain, peer: Peer) -> ExplainResult:
         name=_name(desk, subject, decisions, events),
         accounts=_accounts(events) if seen and sender is None else [],
         ports=desk.running.reconciler.ports if desk.running else {},
+        inside=await inside(desk, subject),
     )
 
 
@@ -113,7 +116,7 @@ async def _read_back(desk: Desk, lines: Sequence[Line]) -> tuple[list[LogText], 
     texts: list[LogText] = []
     events: list[Event] = []
     for source, offsets in by_source.items():
-        file = desk.store.source_file(source)
+        file = desk.store.positions.source_file(source)
         if file is None:
             continue
         try:

@@ -1,13 +1,7 @@
 """`throttled fleet`: the hosts of the fleet, and what came from them. Owns no state."""
 
-from throttled.control.protocol import (
-    Done,
-    FleetPeer,
-    FleetRemove,
-    FleetResult,
-    FleetStatus,
-    FleetTrust,
-)
+from throttled.control.requests import FleetRemove, FleetStatus, FleetTrust
+from throttled.control.results import Done, FleetPeer, FleetResult
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
 from throttled.errors import RefusedError, StoreError
@@ -37,7 +31,7 @@ def exposed(desk: Desk) -> FleetResult | None:
 
 def _result(fleet: Fleet, desk: Desk) -> FleetResult:
     now = desk.clock()
-    entries = desk.store.of_peers(now.wall)
+    entries = desk.store.fleet.counts(now.wall)
     distrusted = fleet.distrusted()
     peers = []
     for name in sorted({*fleet.inbox.peers, *entries, *distrusted}):
@@ -111,9 +105,9 @@ def peers(desk: Desk) -> set[str]:
     Raises:
         StoreError: the store cannot be read.
     """
-    paths = [path for path in desk.store.positions() if path.startswith("fleet:")]
+    paths = [path for path in desk.store.positions.all() if path.startswith("fleet:")]
     names = {path.removeprefix("fleet:") for path in paths}
-    names |= desk.store.of_peers(desk.clock().wall).keys()
+    names |= desk.store.fleet.counts(desk.clock().wall).keys()
     fleet = None if desk.running is None else desk.running.fleet()
     if fleet is not None:
         names |= {*fleet.inbox.peers, *fleet.distrusted()}

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from throttled.control.bulk import Refusal
-from throttled.control.protocol import Entered, Import, ImportResult
+from throttled.control.requests import Entered, Import
+from throttled.control.results import ImportResult
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import Entry

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from throttled.control.protocol import List, ListResult
+from throttled.control.requests import List
+from throttled.control.results import ListResult
 from throttled.control.server import Peer
 from throttled.decide.listed import origin as of_list
 from throttled.errors import BackendError, StoreError
@@ -37,14 +38,14 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
     asked = request.scope, request.action, request.limit, request.within
     what = Filter(*asked, origin=origin, since=since)
     page = wall, what, request.sort, request.max, request.after
-    rows, after = desk.store.page(*page)
+    rows, after = desk.store.listing.page(*page)
     if count_packets(desk, rows):
-        rows, after = desk.store.page(*page)
+        rows, after = desk.store.listing.page(*page)
     name = desk.pipeline.engine.name
     rows = [row if row.name else replace(row, name=name(row.subject)) for row in rows]
     if not visible(desk, peer):
         rows = without_names(rows)
-    total = 0 if request.after else desk.store.total(wall, what)
+    total = 0 if request.after else desk.store.listing.total(wall, what)
     if request.limit is not None and not request.after and not total:
         refuse_unknown_limit(request.limit, desk.config().limits)
     if request.peer is not None and not request.after and not total:
@@ -79,7 +80,7 @@ def count_packets(desk: Desk, rows: Sequence[Snapshot]) -> bool:
     if not wanted or desk.running is None:
         return False
     try:
-        desk.store.packets(desk.backend.lookup(wanted))
+        desk.store.active.packets(desk.backend.lookup(wanted))
     except (BackendError, StoreError) as error:
         log.warning("packet counters are not up to date: %s", error.message)
         return False

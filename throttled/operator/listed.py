@@ -1,21 +1,29 @@
 """Lists by name: their entries are judged, replaced and removed as a whole.
 
-What came from a list has it as its origin; the store knows it by that alone.
+What came from a list has it as its origin. What a list names and is active for another reason is
+in the store as its claim (`store.listed`), and follows when a list that named it too is replaced or
+removed.
 """
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from msgspec.structs import replace
 
 from throttled.control.bulk import LASTING, UnbanManyResult
-from throttled.control.protocol import Entered, Import
-from throttled.core.extended import remove
+from throttled.control.requests import Entered, Import
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.listed import Listed, Lists, origin
-from throttled.errors import RefusedError
-from throttled.model import RESTRICTING, Decision, Entry, Scope, Snapshot
+from throttled.errors import RefusedError, StoreError
+from throttled.model import RESTRICTING, Decision, Entry, Past, Scope, Snapshot
 from throttled.operator.desk import Desk, scopes_of
-from throttled.store.store import Filter
+from throttled.store.listed import Claim
+from throttled.store.store import Filter, Key
+
+log = logging.getLogger(__name__)
 
 #: Entries of one list that may be active.
 MOST = 200_000
@@ -41,8 +49,11 @@ async def punish_listed(
     """
     assert desk.lists is not None  # noqa: S101 - only a running daemon imports
     name = request.name
+    if request.part is None or request.part.number == 1:
+        with _recording(name):
+            desk.store.claims.remove(name)
     if request.part is None or request.part.number % _COUNTED == 1:
-        count = desk.store.total(desk.clock().wall, Filter(origin=origin(name)))
+        count = desk.store.listing.total(desk.clock().wall, Filter(origin=origin(name)))
         if entries and count >= MOST:
             why = f"the list {name} has {MOST} active entries already"
             return dict.fromkeys(range(len(entries)), why), True
@@ -87,6 +98,15 @@ def _piece(  # noqa: PLR0913, PLR0917 - what goes in, and the three things that 
     moment = desk.clock()
     pasts = desk.store.past([(one.subject, one.scope) for one in listed], moment.wall)
     judged = lists.judge(name, listed, pasts, moment.wall)
+    decided = {(d.subject, d.scope) for d in judged.decisions}
+    known = [
+        Claim(name, one.subject, one.scope, one.action, moment.wall + one.seconds, one.why)
+        for at, one in enumerate(listed)
+        if at not in judged.refused and (one.subject, one.scope) not in decided
+    ]
+    if known:
+        with _recording(name):
+            desk.store.claims.add(known)
     refused |= {places[at]: why for at, why in judged.refused.items()}
     outcomes.update(judged.outcomes)
     if not judged.decisions:
@@ -99,11 +119,20 @@ def _piece(  # noqa: PLR0913, PLR0917 - what goes in, and the three things that 
     return len(desk.lookup(wanted) or ()) == len(wanted)
 
 
+@contextmanager
+def _recording(name: str) -> Iterator[None]:
+    """Continue without what a list names where that cannot be recorded."""
+    try:
+        yield
+    except StoreError as error:
+        log.warning("what the list %s names is not recorded: %s", name, error.message)
+
+
 def release(desk: Desk, name: str, rows: Sequence[Snapshot]) -> bool:
     """Remove what came from a list and is active; return whether the kernel confirmed it.
 
-    Unlike an unban it resets no counts: what a client did to this host still counts, and own
-    decisions that the list extended are active again.
+    What another list names too stays active as that one's, and so does what this host itself
+    decided. Unlike an unban it resets no counts: what a client did to this host still counts.
 
     Args:
         desk: what is changed.
@@ -116,10 +145,39 @@ def release(desk: Desk, name: str, rows: Sequence[Snapshot]) -> bool:
         Decision(moment.wall, "release", row.subject, row.scope, *what, origin=origin(name))
         for row in rows
     ]
-    own = remove(desk.pipeline, releases, moment)
-    gone = [(row.subject, row.scope) for row in rows if (row.subject, row.scope) not in own]
-    removed = [Entry(*key, action, 0.0) for key in gone for action in RESTRICTING]
-    return desk.lookup(removed) == []
+    keys = [(row.subject, row.scope) for row in rows]
+    restored, pasts = _claimed(desk, name, keys, moment.wall)
+    claimed = {(d.subject, d.scope) for d in restored}
+    restored += desk.store.fleet.extended([k for k in keys if k not in claimed], moment.wall)
+    desk.pipeline.decide_peers([*releases, *restored], pasts, moment, None)
+    looked = [Entry(*key, action, 0.0) for key in keys for action in RESTRICTING]
+    found = {(e.subject, e.scope, e.action) for e in desk.lookup(looked) or ()}
+    return found == {(d.subject, d.scope, d.action) for d in restored}
+
+
+def _claimed(
+    desk: Desk, name: str, keys: Sequence[Key], wall: float
+) -> tuple[list[Decision], Mapping[Key, Past]]:
+    """Return what other lists name of subjects, as decided now, and what is known of these.
+
+    Args:
+        desk: with the judge of lists.
+        name: of the list that no longer names them.
+        keys: subjects and scopes.
+        wall: now.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    pasts = desk.store.past(keys, wall)
+    without = {key: replace(past, action=None, until=0.0) for key, past in pasts.items()}
+    claims: dict[str, list[Listed]] = {}
+    for key, claim in desk.store.claims.others(name, keys, wall).items():
+        entry = Listed(*key, claim.action, claim.until - wall, claim.why)
+        claims.setdefault(claim.list, []).append(entry)
+    lists = desk.lists or Lists(desk.pipeline.ladder)
+    judged = [lists.judge(other, listed, without, wall) for other, listed in claims.items()]
+    return [decision for each in judged for decision in each.decisions], pasts
 
 
 def remove_keys(
@@ -134,10 +192,14 @@ def remove_keys(
         outcomes: increased.
     """
     wall = desk.clock().wall
+    with _recording(name):
+        desk.store.claims.remove(name, keys)
     rows = [
         row
         for subject, scope in keys
-        for row in desk.store.snapshots(wall, Filter(scope, subject=subject, origin=origin(name)))
+        for row in desk.store.listing.snapshots(
+            wall, Filter(scope, subject=subject, origin=origin(name))
+        )
     ]
     outcomes["removed"] += len(rows)
     return release(desk, name, rows)
@@ -155,10 +217,12 @@ def remove_entries(desk: Desk, name: str, count: int) -> UnbanManyResult:
         RefusedError: nothing that came from it is active.
     """
     wall, what = desk.clock().wall, Filter(origin=origin(name))
-    rows = desk.store.snapshots(wall, what, count=count)
+    with _recording(name):
+        desk.store.claims.remove(name)
+    rows = desk.store.listing.snapshots(wall, what, count=count)
     if not rows:
         raise RefusedError(f"nothing is active from a list {name}", "see: throttled list")
     confirmed = release(desk, name, rows)
     recorded = desk.pipeline.recorder.error is None
-    more = recorded and bool(desk.store.snapshots(wall, what, count=count))
+    more = recorded and bool(desk.store.listing.snapshots(wall, what, count=count))
     return UnbanManyResult(len(rows), [], confirmed, more=more)

@@ -22,6 +22,8 @@ from throttled.parse.queue_file import Queued, read
 #: Messages in one call of a program.
 _BATCH = 100
 _SECONDS = 60.0
+#: Released messages that are each named to the queue manager: some milliseconds for each.
+_FEW = 10
 _BEGIN = re.compile(r"^\*\*\* ENVELOPE RECORDS \S*?([^/\s]+) \*\*\*$", re.MULTILINE)
 
 
@@ -84,13 +86,20 @@ def owners(directory: str, ids: Sequence[str]) -> Iterator[tuple[str, Queued]]:
 def release(directory: str, ids: Iterable[str]) -> None:
     """Release messages from hold, and have them sent at once.
 
+    postqueue(1) takes one queue id at a time. For more than a few the queue manager is asked to
+    look at its deferred queue, as it does every `queue_run_delay` (qmgr(8), trigger D): a message
+    that was deferred before it was put on hold is then tried when it is due.
+
     Raises:
         HostError: postsuper refuses.
     """
     names = list(ids)
     _change(directory, "-H", names)
-    for name in names:
-        with suppress(HostError):  # it is sent already, or in the next queue run
+    with suppress(HostError):  # it is sent already, or in the next queue run
+        if len(names) > _FEW:
+            run("postkick", "-c", directory, "public", "qmgr", "D")
+    for name in names if len(names) <= _FEW else ():
+        with suppress(HostError):
             run("postqueue", "-c", directory, "-i", name)
 
 

@@ -13,7 +13,7 @@ change that (Postfix 3.7.11): it is disabled and enabled again (master_service_d
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -21,7 +21,8 @@ import msgspec
 from msgspec import Struct
 
 from throttled.errors import HostError, NotPermittedError, RefusedError, ThrottledError
-from throttled.host import greeting, maincf, master, postconf
+from throttled.host import greeting, maincf, master, postconf, reverting
+from throttled.host.answering import Process
 from throttled.host.changes import Change, Journal, Replacement, Setting
 from throttled.host.greeting import Endpoint
 from throttled.host.maincf import MainCf
@@ -114,24 +115,6 @@ def recover(target: Target) -> Result:
     return result
 
 
-def reverted(main: MainCf, change: Change) -> tuple[bytes, list[Setting], list[str]]:
-    """Return a main.cf without a change.
-
-    Returns:
-        The text, what differs, and the parameters that others changed since, which stay.
-
-    Raises:
-        HostError: postconf refuses.
-    """
-    if main.text == change.after:
-        return change.before, [setting.backwards() for setting in change.settings], []
-    now = maincf.written(main, [setting.name for setting in change.settings])
-    ours = [s for s in change.settings if now.get(s.name) == s.after and s.after != s.before]
-    kept = [s.name for s in change.settings if now.get(s.name) not in (s.after, s.before)]
-    text = maincf.edited(main, {s.name: s.before for s in ours}) if ours else main.text
-    return text, [setting.backwards() for setting in ours], kept
-
-
 def _apply(target: Target, main: MainCf, change: Change) -> Result:
     instance = postconf.read(target.directory)
     services = list(greeting.endpoints(instance))
@@ -140,14 +123,15 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         _try(target, main, change, watch)
         target.journal.load().add(change)
         target.step("recorded")
+        old = master.children(target.directory)
         try:
             maincf.reserve(main)
             if main.text != change.after:
                 maincf.replace(main, change.after)
             for file in change.more:
-                _replace(target.directory, file)
+                reverting.replace(target.directory, file)
         except ThrottledError:
-            _revert(target, change)
+            reverting.revert(target.directory, change)
             target.journal.changes.remove(change)
             target.journal.save()
             raise
@@ -155,7 +139,7 @@ def _apply(target: Target, main: MainCf, change: Change) -> Result:
         watch.again()
         why = _reload(target.directory)
         target.step("reloaded")
-        why = why or _verdict([s for s in services if s.name in change.answered], watch)
+        why = why or _verdict([s for s in services if s.name in change.answered], watch, old)
         notes: list[str] = []
         if not why:
             why, notes = _tried(target)
@@ -227,9 +211,15 @@ def _reload(directory: str) -> str:
     return ""
 
 
-def _verdict(services: list[Endpoint], watch: Watch) -> str:
-    """Return what is wrong after a reload; "" if every service greets and nothing is fatal."""
-    greets = _answering(services, lambda: bool(watch.read()))
+def _verdict(services: list[Endpoint], watch: Watch, old: Collection[Process]) -> str:
+    """Return what is wrong after a reload; "" if every service greets and nothing is fatal.
+
+    Args:
+        services: that greeted before.
+        watch: the log since the reload.
+        old: processes of before, which may answer until master(8) has read the signal.
+    """
+    greets = _answering(services, lambda: bool(watch.read()), old=old)
     end = time.monotonic() + _ARRIVAL
     while not watch.blind and watch.greeted < len(greets) and time.monotonic() < end:
         watch.read()
@@ -244,9 +234,10 @@ def _answering(
     services: Iterable[Endpoint],
     enough: Callable[[], bool] = lambda: False,
     seconds: float = greeting.SECONDS,
+    old: Collection[Process] = (),
 ) -> list[Endpoint]:
     """Return the services that greet clients, or did so until it is `enough`."""
-    pool, asked = greeting.ask(services, seconds)
+    pool, asked = greeting.ask(services, seconds, old)
     pool.shutdown(wait=False)
     while not enough() and not all(future.done() for future in asked.values()):
         time.sleep(_POLL)
@@ -256,7 +247,7 @@ def _answering(
 def _restore(target: Target, change: Change, watch: Watch) -> Result:
     """Revert a change, and see to it that the services which greeted before do so again."""
     try:
-        kept, reverted_any = _revert(target, change)
+        kept, reverted_any = reverting.revert(target.directory, change)
     except ThrottledError as error:
         why = f"{change.why}; " if change.why else ""
         hint = "correct that, then: throttled postfix undo"
@@ -293,61 +284,6 @@ def _settle(watch: Watch) -> None:
         time.sleep(_POLL)
 
 
-def _revert(target: Target, change: Change) -> tuple[list[str], bool]:
-    """Write main.cf without a change; return what others changed, and whether it was written."""
-    kept_files, files = _revert_files(target.directory, change)
-    for left in reversed(range(_TRIES)):
-        main = maincf.read(target.directory)
-        text, _, kept = reverted(main, change)
-        try:
-            if differs := text != main.text:
-                maincf.replace(main, text)
-        except RefusedError:  # another program writes it at this moment
-            if not left:
-                raise
-        else:
-            break
-    maincf.release(target.directory)
-    return [*kept, *kept_files], differs or files
-
-
-def write(target: Target, main: MainCf, text: bytes, more: Iterable[Replacement]) -> None:
-    """Replace files without a reload or a verdict, main.cf last. The caller has the lock.
-
-    Raises:
-        ThrottledError: one cannot be replaced.
-    """
-    for one in more:
-        _replace(target.directory, one)
-    if text != main.text:
-        maincf.replace(main, text)
-
-
-def _replace(directory: str, one: Replacement) -> None:
-    """Replace a file beside main.cf.
-
-    Raises:
-        ThrottledError: it cannot be, or is no more what it was.
-    """
-    file = maincf.read(directory, one.name)
-    if file.text != one.before:
-        raise RefusedError(f"{file.path} was changed meanwhile by another program", "try again")
-    maincf.replace(file, one.after)
-
-
-def _revert_files(directory: str, change: Change) -> tuple[list[str], bool]:
-    """Write the files beside main.cf as before; return those that others changed, and whether."""
-    kept, any_reverted = [], False
-    for one in reversed(change.more):
-        text = maincf.read(directory, one.name).text
-        if text == one.after and text != one.before:
-            _replace(directory, one.backwards())
-            any_reverted = True
-        elif text != one.before:
-            kept.append(one.name)
-    return kept, any_reverted
-
-
 def _unthrottle(target: Target, services: list[str]) -> None:
     """Disable and enable services (`smtp/inet`): master(8) makes them anew, and starts them."""
     main = maincf.read(target.directory)
@@ -363,7 +299,7 @@ def _unthrottle(target: Target, services: list[str]) -> None:
         maincf.replace(main, text)
         master.reload(target.directory)
     target.step("disabled")
-    _revert(target, change)
+    reverting.revert(target.directory, change)
     _reload(target.directory)
     change.outcome = "restored"
     with suppress(HostError):

@@ -12,7 +12,8 @@ from functools import partial
 from throttled.clock import now
 from throttled.config.schema import Config
 from throttled.control.bulk import UnbanMany
-from throttled.control.protocol import READS, Explain, Request, Result, Unban, UnbanAll
+from throttled.control.requests import READS, Explain, Request, Unban, UnbanAll
+from throttled.control.results import Result
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
 from throttled.decide.protect import Protection
@@ -88,7 +89,7 @@ def _desk(
 
 
 def _protection(settings: Config, store: Store, facts: Facts) -> Protection:
-    allowed = [row.what for row in store.allowed(now().wall)]
+    allowed = [row.what for row in store.allowlist.entries(now().wall)]
     return Protection.of(facts, settings.protect, allowed)
 
 

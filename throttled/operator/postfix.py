@@ -9,9 +9,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from throttled.control.protocol import ChangeResult, PostfixChange
+from throttled.control.requests import PostfixChange
+from throttled.control.results import ChangeResult
 from throttled.errors import RefusedError, UsageError
-from throttled.host import limits, maincf
+from throttled.host import limits, maincf, reverting
 from throttled.host.changes import Replacement, Setting
 from throttled.host.maincf import MainCf
 from throttled.maincf.advice import advice
@@ -211,7 +212,7 @@ def plan_undo(target: Target) -> Plan:
     if change is None:
         raise RefusedError(f"nothing to undo in {target.directory}", "see: throttled postfix")
     main = maincf.read(target.directory)
-    text, settings, kept = changing.reverted(main, change)
+    text, settings, kept = reverting.reverted(main, change)
     notes = [f"{name} was changed meanwhile and stays as it is" for name in kept]
     return Plan(main, text, settings, difference(main, text), notes, change.number)
 

@@ -12,11 +12,10 @@ from typing import Literal
 from msgspec.structs import replace
 
 from throttled import address, subjects
-from throttled.control.protocol import (
+from throttled.control.requests import Accounts, Find
+from throttled.control.results import (
     AccountRow,
-    Accounts,
     AccountsResult,
-    Find,
     FindResult,
     Found,
     MeterRow,
@@ -80,7 +79,7 @@ def accounts(desk: Desk, request: Accounts, peer: Peer) -> AccountsResult:
     moment = desk.clock()
     _store_days(desk)
     text = request.text.casefold()
-    found = desk.store.senders_of_day(int(moment.wall // _DAY), text, request.of or "")
+    found = desk.store.senders.of_day(int(moment.wall // _DAY), text, request.of or "")
     rows = [_account(desk, row, moment.boot) for row in found]
     rows = _under_attack(desk, rows, request)
     rows.sort(key=lambda row: (-(getattr(row, request.sort) or 0), row.subject))
@@ -99,13 +98,15 @@ def find(desk: Desk, request: Find, peer: Peer) -> FindResult:
     moment, text, most = desk.clock(), request.text.casefold(), request.max
     _store_days(desk)
     found: dict[str, Found] = {}
-    for row in desk.store.senders_of_day(int(moment.wall // _DAY), text, ""):
+    for row in desk.store.senders.of_day(int(moment.wall // _DAY), text, ""):
         sender = subjects.of(row.subject)
         if sender is not None and sender != "client":
             found[row.subject] = Found(row.subject, sender, known=_did(row))
     names = dict(desk.pipeline.engine.named(text, most))
-    names |= {row.what: row.name for row in desk.store.allowed(moment.wall) if text in row.name}
-    clients = desk.store.matching(text, moment.wall, most)
+    names |= {
+        row.what: row.name for row in desk.store.allowlist.entries(moment.wall) if text in row.name
+    }
+    clients = desk.store.listing.matching(text, moment.wall, most)
     for client in {**names, **dict.fromkeys(clients)}:
         kind = address.kind(client)
         known = clients.get(client, "")
@@ -127,8 +128,8 @@ def facts(desk: Desk, subject: str) -> SenderFacts | None:
     moment, senders = desk.clock(), desk.pipeline.senders
     _store_days(desk)
     today = int(moment.wall // _DAY)
-    days = desk.store.sender_days(subject)
-    reports = desk.store.reports(0.0, subject, _REPORTS)
+    days = desk.store.senders.days(subject)
+    reports = desk.store.senders.reports(0.0, subject, _REPORTS)
     inside = address.kind(subject) == "address" and senders.queue.inside(subject)
     if not (days or inside or address.is_named(subject)):
         return None
@@ -197,7 +198,7 @@ def _store_days(desk: Desk) -> None:
     if desk.running is not None and desk.pipeline.recorder.error is None:
         days = senders.days()
         if days:
-            desk.store.add_sender_days(days)
+            desk.store.senders.add(days)
             senders.stored()
 
 
@@ -265,5 +266,5 @@ def _did(row: SenderRow) -> str:
 
 
 def _active(desk: Desk, subject: str) -> Action | None:
-    rows = desk.store.snapshots(desk.clock().wall, Filter(subject=subject))
+    rows = desk.store.listing.snapshots(desk.clock().wall, Filter(subject=subject))
     return max((row.action for row in rows), default=None, key=_STRENGTH.index)

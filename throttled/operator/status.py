@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from throttled import __version__
 from throttled.clock import Moment
-from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus, Totals
+from throttled.control.requests import Status
+from throttled.control.results import PatternStatus, StatusResult, TailStatus, Totals
 from throttled.control.server import Peer
 from throttled.errors import BackendError, StoreError
 from throttled.host.on_hold import OnHold
@@ -112,7 +113,7 @@ def _not_running() -> Finding:
 def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], int]:
     """Return what is active; nothing, and one more finding, where the store cannot be read."""
     try:
-        return desk.store.counts(desk.clock().wall)
+        return desk.store.active.counts(desk.clock().wall)
     except StoreError as error:
         if all(finding.key != "store-unread" for finding in health):
             health.append(Finding("fault", error.message, error.hint, "store-unread"))
@@ -133,7 +134,7 @@ def _kernel(
     """Return how many entries the kernel holds, whether they were counted, and packets dropped."""
     if desk.running is not None:
         enforced, counted = (
-            (0, False) if desk.observing else desk.running.reconciler.enforced(counts)
+            (0, False) if desk.observing else desk.running.reconciler.sampler.enforced(counts)
         )
         return enforced, counted, desk.running.reconciler.dropped()
     backend, wall = desk.backend, desk.clock().wall
@@ -141,9 +142,11 @@ def _kernel(
     try:
         dropped = backend.dropped()
         if desired and counted:
-            enforced = sum(len(backend.lookup(entries)) for entries in desk.store.active(wall))
+            enforced = sum(
+                len(backend.lookup(entries)) for entries in desk.store.active.entries(wall)
+            )
         elif desired:
-            some = desk.store.sample(wall, _SAMPLE)
+            some = desk.store.active.sample(wall, _SAMPLE)
             enforced = desired * len(backend.lookup(some)) // max(1, len(some))
     except BackendError as error:
         health.append(Finding("fault", error.message, error.hint))

@@ -2,7 +2,8 @@
 
 from msgspec.structs import replace
 
-from throttled.control.protocol import Top, TopResult, Worst
+from throttled.control.requests import Top
+from throttled.control.results import TopResult, Worst
 from throttled.control.server import Peer
 from throttled.operator.desk import Desk
 from throttled.operator.explain import meter_row

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from throttled.control.protocol import Totals
+from throttled.control.results import Totals
 from throttled.operator.desk import Desk
 
 _HOUR = 3600.0
@@ -47,7 +47,7 @@ def _summed(begins: Iterable[float], desk: Desk) -> list[Totals]:
     """Return the totals of spans, each of which ends where the next one begins."""
     spans = [Totals(begin) for begin in begins]
     at = 0
-    for begin, what, kind, count in desk.store.totals(spans[0].begin):
+    for begin, what, kind, count in desk.store.hourly.totals(spans[0].begin):
         field = _FIELDS.get((what, kind))
         if field is None or begin < spans[0].begin:
             continue

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from throttled import address
-from throttled.control.protocol import ChangeResult, Unban
+from throttled.control.requests import Unban
+from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.enforce.backend import Backend
@@ -112,7 +113,7 @@ def _outcome(desk: Desk, subject: str, still: list[Element] | None) -> tuple[str
 def _hint(desk: Desk, subject: str) -> str:
     """Say what else may block a subject that is neither throttled nor banned."""
     network = address.network_of(subject)
-    if network and desk.store.total(desk.clock().wall, Filter(within=network)):
+    if network and desk.store.listing.total(desk.clock().wall, Filter(within=network)):
         return f"something in {network} is: see `throttled list {network}`"
     return "nothing to do; `throttled explain` shows what is known of it"
 
@@ -181,12 +182,12 @@ def exempt_until(
 
     Args:
         scopes: of the unban.
-        rows: what is active: an exemption continues unless another one is asked for.
+        rows: what is active: an operator's exemption continues unless another one is asked for.
         asked: until when it shall be exempt; 0.0 = nothing was said of it.
     """
     if asked:
         return dict.fromkeys(scopes, asked)
-    return {row.scope: row.until for row in rows if row.action == "exempt"}
+    return {r.scope: r.until for r in rows if r.action == "exempt" and r.limit == OPERATOR}
 
 
 def exemptions(subject: str, until: Mapping[Scope, float], wall: float) -> list[Decision]:

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from itertools import islice
 
-from throttled.control.protocol import ChangeResult, UnbanAll
+from throttled.control.requests import UnbanAll
+from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
 from throttled.core.outbox import CLEARED, CLEARING, unbanned_all_offline
 from throttled.errors import StoreError
@@ -19,6 +20,7 @@ _LATER = "once the daemon runs "
 _PIECE = 1000
 #: Entries of which the journal gets a line; the audit line has the number of all.
 _LOGGED = 100
+_ALL = "0.0.0.0/0", "::/0"
 
 
 async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
@@ -83,7 +85,7 @@ def _flush(desk: Desk) -> str:
 def _first(desk: Desk) -> list[tuple[str, Scope]]:
     """Return the latest throttles and bans, of which the journal gets a line."""
     try:
-        rows = desk.store.snapshots(desk.clock().wall, count=_LOGGED)
+        rows = desk.store.listing.snapshots(desk.clock().wall, count=_LOGGED)
     except StoreError:  # the unban itself reports it
         return []
     return [(row.subject, row.scope) for row in rows if row.action in RESTRICTING]
@@ -93,7 +95,7 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
     """Unban all in a scope, in pieces; return how many that were, and how many the kernel kept."""
     count, later = 0, ""
     try:
-        for entries in desk.store.unban_scope(scope, _PIECE):
+        for entries in desk.store.unbans.unban_scope(scope, _PIECE):
             desk.remove(entries)
             first = [(entry.subject, scope) for entry in entries[: max(0, _LOGGED - count)]]
             desk.announce(releases(first, desk.clock().wall), notice=False)
@@ -105,10 +107,15 @@ async def _release(desk: Desk, scope: Scope) -> tuple[str, int]:
     # Entries that could not be recorded meanwhile are in the kernel alone.
     alone = bool(later) or desk.running is None or desk.pipeline.recorder.pending() > 0
     later = unrecorded(desk, desk.unusable) or later
+    exempted: list[str] = []
     try:
+        wall = desk.clock().wall
+        exempted = [s for all_ in _ALL for s in desk.store.exempted(all_, scope, wall)]
         desk.pipeline.unban("", scope, desk.clock())
     except StoreError as error:
         alone, later = True, unrecorded(desk, error)
+    ends = [Entry(subject, scope, "exempt", 0.0) for subject in exempted]
+    desk.pipeline.enforcer.apply(ends, desk.clock())
     left = 0
     if alone:
         found, left = await _remove_found(desk, scope)

@@ -76,7 +76,7 @@ def _selected(desk: Desk, request: UnbanMany) -> UnbanManyResult:
     keys: list[Key] = []
     for action in RESTRICTING:  # not what is exempt
         what = Filter(request.scope, action, request.limit, request.within)
-        rows = desk.store.snapshots(wall, what, count=MAX_UNBANS - len(keys))
+        rows = desk.store.listing.snapshots(wall, what, count=MAX_UNBANS - len(keys))
         keys += [(row.subject, row.scope) for row in rows]
     if not keys:
         if request.limit is not None:
@@ -122,7 +122,7 @@ def _exempt_until(past: Past, asked: float, wall: float) -> float:
     """Return until when a subject is exempt: as asked, or as long as it is already."""
     if asked:
         return wall + asked
-    return past.until if past.action == "exempt" else 0.0
+    return past.exempt_until
 
 
 def _blocked(
@@ -158,7 +158,7 @@ def _blocked(
 def _lengths(desk: Desk) -> set[int]:
     """Return the prefix lengths of networks that may be active; all where that is not known."""
     try:
-        return desk.store.prefix_lengths() | {24, 64}
+        return desk.store.active.prefix_lengths() | {24, 64}
     except StoreError:
         return set(range(129))
 

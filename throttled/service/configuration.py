@@ -141,7 +141,7 @@ class LiveConfiguration:
         """
         last_facts.save(store, self.facts, wall)
         try:
-            rows = store.allowed(wall)
+            rows = store.allowlist.entries(wall)
             self._allowed = [row.what for row in rows]
             self._allowed_until = min((row.until for row in rows if row.until), default=math.inf)
         except StoreError as error:
@@ -156,7 +156,7 @@ class LiveConfiguration:
     def named(self, store: Store) -> Facts:
         """Return the facts with the names of this host that `check` found in its log."""
         try:
-            names = store.hosts()
+            names = store.hosts.names()
         except StoreError as error:
             log.error("%s; recorded host names cannot be read. %s", error.message, error.hint)
             names = frozenset()
@@ -167,14 +167,19 @@ class LiveConfiguration:
         """Return the ports to protect."""
         return self.config.filtered(self.facts)
 
-    def ruleset(self, protection: Protection, stored: int) -> Ruleset:
+    def ruleset(self, protection: Protection, store: Store, wall: float) -> Ruleset:
         """Return the static rules of the kernel.
 
         Args:
             protection: whom they exempt.
-            stored: how many elements should be active.
+            store: has what should be active.
+            wall: now, wall clock.
         """
         throttle = self.config.throttle
+        try:
+            stored = sum(store.active.counts(wall).values())
+        except StoreError:  # reported where it is recorded
+            stored = 0
         return Ruleset(
             dict(self.ports()),
             tuple(protection.networks),

@@ -1,7 +1,8 @@
 """What would have been done, reported after a day and after a week of observing.
 
 As lines of the journal, and by mail where `[notify] mail` names somebody. Owns since when this host
-observes, which the database of what was observed remembers; a pause of a day begins anew.
+observes, which the database of what was observed remembers; a pause of a day begins anew, and so
+does whatever time another mode was active (`end_observing`).
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
@@ -59,7 +61,7 @@ class FirstWeek:
             known.sent += 1
         if length or not known.last <= now.wall < known.last + HOUR:
             known.last = now.wall
-            store.know(_NAME, msgspec.json.encode(known), now.wall)
+            store.known.put(_NAME, msgspec.json.encode(known), now.wall)
         self._known = known
         return length
 
@@ -83,8 +85,24 @@ class FirstWeek:
             log.warning("the report on %s of observing was not sent: %s", length, error_text)
 
 
+def end_observing(database: str) -> None:
+    """Begin anew the next time this host observes: what it does now is enforced.
+
+    Args:
+        database: path of that of what was observed; it may be absent.
+    """
+    if not Path(database).exists():
+        return
+    try:
+        with closing(Store.open(database)) as store:
+            if store.known.get(_NAME):
+                store.known.put(_NAME, b"", 0.0)
+    except StoreError as error:
+        log.warning("%s; the time of observing continues. %s", error.message, error.hint)
+
+
 def _load(store: Store) -> Observed | None:
-    value = store.known(_NAME)
+    value = store.known.get(_NAME)
     try:
         return msgspec.json.decode(value, type=Observed) if value else None
     except msgspec.MsgspecError:  # altered by another program

@@ -15,7 +15,7 @@ from throttled.clock import now
 from throttled.config.schema import Fleet as Settings
 from throttled.core.fleet import Fleet
 from throttled.core.pipeline import Pipeline
-from throttled.errors import StoreError
+from throttled.errors import ConfigError, StoreError
 from throttled.fleet import frames
 from throttled.fleet.files import read_secret, text
 from throttled.fleet.frames import Connect, Down, Entries, Frames, Names, Recorded, Up
@@ -199,3 +199,21 @@ class FleetLink:
                 async with asyncio.timeout(_AGAIN if due is None else due):
                     await self._wake.wait()
             self._wake.clear()
+
+
+def open_link(
+    settings: Settings, pipeline: Pipeline, logs: Logs, announcer: Announcer
+) -> tuple[FleetLink | None, ConfigError | None]:
+    """Return the connection to the fleet; None: off, or its files cannot be used, for which error.
+
+    The announcer passes all decisions to it.
+    """
+    if not settings.site:
+        return None, None
+    try:
+        link = FleetLink(settings, pipeline, logs, announcer)
+    except ConfigError as error:
+        log.error("no fleet: %s. %s", error.message, error.hint)
+        return None, error
+    announcer.first(link)
+    return link, None

@@ -1,11 +1,12 @@
-"""Watches this host: addresses, routes, and the files that Postfix's configuration is read from.
+"""Watches this host: addresses, routes, its name, and the files of Postfix's configuration.
 
-Owns the two watches and the one task that asks the host again. Where the kernel allows no watch,
-the schedule's check once a minute finds what changed.
+Owns the two watches, the name, and the one task that asks the host again. Where the kernel allows
+no watch, the schedule's check once a minute finds what changed.
 """
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -35,6 +36,7 @@ class HostWatch:
         self._apply = apply
         self._files: FileWatch | None = None
         self._changed = False  # something, since the host was asked last
+        self._name = os.uname().nodename
         self._task: asyncio.Task[None] | None = None
         self._closing = ExitStack()
         for kind in (AddressWatch, FileWatch):
@@ -55,6 +57,12 @@ class HostWatch:
         """Watch the files that the facts are of now."""
         if self._files is not None:
             self._files.follow(self._live.facts.files)
+
+    def tick(self) -> None:
+        """Ask the host again when it has another name."""
+        if (name := os.uname().nodename) != self._name:
+            self._name = name
+            self.ask_soon()
 
     def ask_soon(self) -> None:
         """Ask the host again, once for a burst of changes."""

@@ -21,7 +21,7 @@ _NAME = "facts"
 def load(store: Store) -> Facts:
     """Return the facts of the last time; none where nothing usable is in the store."""
     try:
-        value = store.known(_NAME)
+        value = store.known.get(_NAME)
         return msgspec.json.decode(value, type=Facts) if value else Facts()
     except StoreError as error:
         log.error("%s; the last known ports are not used. %s", error.message, error.hint)
@@ -52,7 +52,7 @@ def save(store: Store, facts: Facts, now: float) -> None:
     )
     value = msgspec.json.encode(lasting, order="deterministic")
     try:
-        if store.known(_NAME) != value:
-            store.know(_NAME, value, now)
+        if store.known.get(_NAME) != value:
+            store.known.put(_NAME, value, now)
     except StoreError as error:
         log.error("%s; Postfix's ports are not recorded. %s", error.message, error.hint)

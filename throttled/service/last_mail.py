@@ -27,7 +27,7 @@ class LastMail:
     def load(self, store: Store, now: Moment) -> None:
         """Let the first digest wait until the last one is old enough."""
         try:
-            self._stored = float(store.known(_NAME) or 0.0)
+            self._stored = float(store.known.get(_NAME) or 0.0)
         except StoreError as error:
             log.error("%s; a mail may be sent too early. %s", error.message, error.hint)
         except ValueError:  # written by another release
@@ -40,7 +40,7 @@ class LastMail:
         if mailed == self._stored:
             return
         try:
-            store.know(_NAME, repr(mailed).encode(), now.wall)
+            store.known.put(_NAME, repr(mailed).encode(), now.wall)
         except StoreError as error:
             log.error("%s; when it was mailed is not recorded. %s", error.message, error.hint)
         self._stored = mailed

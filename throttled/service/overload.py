@@ -1,8 +1,9 @@
 """Admission control of the running daemon: what drives `throttled.core.overload`.
 
 A task of its own, as an attack is answered within fractions of a second: what was dropped is looked
-at four times a second, the open connections every two seconds, while strangers are delayed each
-time. Everybody is admitted while the store cannot be read, and if anything here raises.
+at four times a second (ten times while Postfix starts processes for strangers), the open
+connections every two seconds, while strangers are delayed each time. Everybody is admitted while
+the store cannot be read, and if anything here raises.
 
 Owns who is known good, and the strangers of each scope.
 """
@@ -18,7 +19,7 @@ from throttled.control.overload import OverloadStatus
 from throttled.core.known_good import KnownGood
 from throttled.core.overload import Strangers, Wanted
 from throttled.core.pipeline import Pipeline
-from throttled.decide.overload import cap
+from throttled.decide.overload import FEWEST, cap
 from throttled.decide.protect import Protection
 from throttled.enforce.admission.protocol import Admission
 from throttled.enforce.admission.registry import choose
@@ -29,7 +30,7 @@ from throttled.model import SCOPES, Decision, Facts, Finding, Scope
 
 log = logging.getLogger("throttled")
 
-_EVERY, _SAMPLE, _JUDGE = 0.25, 2.0, 1.0
+_EVERY, _STARTING, _SAMPLE, _JUDGE = 0.25, 0.1, 2.0, 1.0
 #: Of postscreen_greet_wait (postconf(5): 6 s), and some more: then the greeting's last line comes.
 _GREETING = 8.0
 #: Seconds after which a store that failed is read again.
@@ -80,7 +81,8 @@ class Overload:
     async def run(self) -> None:
         """Limit strangers, for ever."""
         while True:
-            await asyncio.sleep(_EVERY)
+            starting = any(one.starting for one in self._strangers)
+            await asyncio.sleep(_STARTING if starting else _EVERY)
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001 - nothing of ours fails closed
@@ -168,7 +170,14 @@ def wanted(config: Config, facts: Facts, scope: Scope, *, observing: bool) -> Wa
     if mode == "off" or not services:
         return Wanted(mode, why="no service of Postfix is known")
     most = cap(settings, [service.processes for service in services])
-    why = "" if most else "Postfix has no process limit here; set [overload] cap"
+    why = "" if most else _without(max(service.processes for service in services))
     ports = tuple(sorted({service.port for service in services}))
     greeting = _GREETING if any(s.process == "postscreen" for s in services) else 0.0
     return Wanted(mode, ports, most, float(settings.turn), float(settings.idle), greeting, why)
+
+
+def _without(processes: int) -> str:
+    """Return why services have no cap."""
+    if processes:
+        return f"Postfix has fewer than {FEWEST} processes here ({processes}); set [overload] cap"
+    return "Postfix has no process limit here; set [overload] cap"

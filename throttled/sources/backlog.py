@@ -104,7 +104,7 @@ class Backlog:
                     path,
                     error,
                 )
-            store.record_backlog(self._clock().wall, [StoredPosition(path, b"")])
+            store.positions.record_backlog(self._clock().wall, [StoredPosition(path, b"")])
         if left:
             log.info("finished reading existing logs: %s", self._found())
         self._retry.succeeded()
@@ -116,7 +116,7 @@ class Backlog:
         Raises:
             StoreError: the store does not work.
         """
-        known = self._pipeline.recorder.store.backlog()
+        known = self._pipeline.recorder.store.positions.backlog()
         if known:
             return known
         positions = [f.tail.position for f in self._logs.followers]
@@ -126,7 +126,7 @@ class Backlog:
             if p is not None
         }
         rows = [StoredPosition(path, state) for path, state in states.items()]
-        self._pipeline.recorder.store.record_backlog(self._clock().wall, rows)
+        self._pipeline.recorder.store.positions.record_backlog(self._clock().wall, rows)
         return states
 
     async def _read(self, path: str, place: Place) -> None:
@@ -150,7 +150,9 @@ class Backlog:
             while (piece := await asyncio.to_thread(next_piece)) is not None:
                 evidence = await self._count(engine, parse, piece)
                 row = StoredPosition(path, msgpack.encode(piece.place))
-                self._pipeline.recorder.store.record_backlog(self._clock().wall, [row], evidence)
+                self._pipeline.recorder.store.positions.record_backlog(
+                    self._clock().wall, [row], evidence
+                )
                 self._progress(piece.name)
                 if self._bytes >= MAX_BYTES or self._clock().boot - self._began >= MAX_SECONDS:
                     log.info("existing logs: limit reached, older lines are left out")

@@ -175,12 +175,12 @@ class Logs:
         gone = [p for p in self._stored() if p not in known and mean(p) and not is_pattern(p)]
         if len(gone) > _GONE:
             with suppress(StoreError):  # tried again
-                self._pipeline.recorder.store.remove_positions(gone)
+                self._pipeline.recorder.store.positions.remove(gone)
 
     def _stored(self) -> dict[str, Position]:
         """Return how far each log was read, as recorded; none where that cannot be read."""
         with suppress(StoreError):  # reported when a log is opened
-            rows = self._pipeline.recorder.store.positions().values()
+            rows = self._pipeline.recorder.store.positions.all().values()
             return {p.path: p for row in rows if (p := _decoded(row)) is not None}
         return {}
 
@@ -238,7 +238,7 @@ class Logs:
             from_start: without a position, begin at its start.
         """
         try:
-            stored = self._pipeline.recorder.store.positions().get(path)
+            stored = self._pipeline.recorder.store.positions.all().get(path)
         except StoreError as error:
             log.error("%s; reading %s from its end. %s", error.message, path, error.hint)
             stored = None
@@ -281,7 +281,7 @@ class Logs:
         """Count again what was counted before the restart; what was decided then stays decided."""
         unbanned: Unbanned = {}
         with suppress(StoreError):  # reported when the next decision cannot be recorded
-            unbanned = self._pipeline.recorder.store.unbanned_since()
+            unbanned = self._pipeline.recorder.store.unbans.since()
         try:
             share = _BEHIND // max(1, len(self.patterns.files()))
             for batch in before(position, share if self.patterns.mean(follower.path) else _BEHIND):
@@ -353,7 +353,7 @@ class Logs:
 
     def _count(self, follower: Follower, batch: Batch, unbanned: Unbanned | None = None) -> None:
         try:
-            source = self._pipeline.recorder.store.source(
+            source = self._pipeline.recorder.store.positions.source(
                 batch.path, batch.device, batch.inode, batch.mark
             )
         except StoreError:  # reported when the next decision cannot be recorded

@@ -11,7 +11,7 @@ deleted or repaired: a file of another program, damaged or too new is left as it
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from throttled.skipped import Skipped
 from throttled.store import errors, migrate
 
 MEMORY = ":memory:"
+#: Rows of a transaction or a SELECT where there may be a million.
+CHUNK = 10_000
 BUSY = 0.1
 _APPLICATION = 1953002095  # "thro", as in migrations/0001.sql
 
@@ -74,6 +76,11 @@ class Database:
         with errors.translated(self.path):
             yield self.connection
 
+    def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """Return what a SELECT finds."""
+        with self.guard() as connection:
+            return connection.execute(query, values).fetchall()
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Give the connection inside a transaction: all of it is recorded, or nothing.
@@ -91,6 +98,17 @@ class Database:
             finally:
                 if connection.in_transaction:  # some errors end it by themselves
                     connection.execute("ROLLBACK")
+
+    def execute(self, statement: str, values: Sequence[Any]) -> None:
+        """Execute one statement that writes: a transaction of its own.
+
+        Raises:
+            StoreError: nothing was recorded.
+        """
+        with self.guard() as connection:
+            if self.gone():
+                raise errors.gone(self.path)
+            connection.execute(statement, values)
 
     @contextmanager
     def rehearsal(self) -> Iterator[sqlite3.Connection]:
@@ -204,7 +222,7 @@ def _connect(path: str, *, readonly: bool) -> sqlite3.Connection:
 
 def _identity(path: str) -> tuple[int, int]:
     try:
-        status = Path(path).stat()
+        status = os.stat(path)  # noqa: PTH116 - asked before each transaction: a Path takes 4 x
     except OSError:
         return (0, 0)
     return status.st_dev, status.st_ino

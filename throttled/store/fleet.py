@@ -4,16 +4,15 @@ The history is the outbox: it is read by number, so nothing waits in memory and 
 nothing.
 """
 
-import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from throttled.model import SCOPES, Decision, Scope
-from throttled.skipped import Skipped
-from throttled.store import load, manual
+from throttled.store import load
+from throttled.store.database import CHUNK, Database
 from throttled.store.good import MEMORY, day_of
 from throttled.store.load import Key
 from throttled.store.rows import structs
@@ -102,122 +101,90 @@ class Own(Struct, frozen=True, gc=False):
     exempt_until: float  # of a release
 
 
-def outbox(
-    connection: sqlite3.Connection, after: int, count: int, now: float, skipped: Skipped
-) -> tuple[list[Own], int]:
-    """Return what is to be published of the next decisions, and the number of the last of them."""
-    (end,) = connection.execute(_END, (after, count)).fetchone()
-    rows = connection.execute(_OUTBOX, (after, count, now))
-    return structs(Own, rows, skipped), end
+class Fleet:
+    """What the fleet is to know of the history, and what it made active here."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._skipped = database.skipped
 
-def cleared(  # noqa: PLR0913, PLR0917 - a part of the history, and when
-    connection: sqlite3.Connection,
-    after: int,
-    until: int,
-    scope: str,
-    now: float,
-    count: int,
-    skipped: Skipped,
-) -> tuple[list[Own], int]:
-    """Return what an `unban --all` unbanned, and how far the history was looked at.
+    def outbox(self, after: int, now: float, count: int = CHUNK) -> tuple[list[Own], int]:
+        """Return what the fleet is to know of the `count` decisions after a number.
 
-    Args:
-        connection: to the database.
-        after: number of the decision after which is looked.
-        until: number of the last decision before the unban.
-        scope: "" for all.
-        now: wall clock.
-        count: maximum number of rows.
-        skipped: where rows that cannot be read are counted.
-    """
-    (end,) = connection.execute(_END, (after, _WINDOW)).fetchone()
-    values = (after, _WINDOW, now, until, scope, count)
-    found = connection.execute(_CLEARED, values).fetchall()
-    looked = found[-1][0] if len(found) == count else min(end, until)
-    return structs(Own, found, skipped), looked
+        Returns:
+            Bans that are active and operators' unbans, and the number of the last decision read.
+        """
+        ((end,),) = self._database.rows(_END, (after, count))
+        rows = self._database.rows(_OUTBOX, (after, count, now))
+        return structs(Own, rows, self._skipped), end
 
+    def cleared(
+        self, after: int, until: int, scope: str, now: float, count: int
+    ) -> tuple[list[Own], int]:
+        """Return what an `unban --all` unbanned, and how far the history was looked at.
 
-def own(
-    connection: sqlite3.Connection, after: int, count: int, now: float, skipped: Skipped
-) -> tuple[list[Own], int | None]:
-    """Return bans of this host that are active, the earliest decided first.
+        Args:
+            after: number of the decision after which is looked.
+            until: number of the last decision before the unban.
+            scope: "" for all.
+            now: wall clock.
+            count: maximum number of rows.
+        """
+        ((end,),) = self._database.rows(_END, (after, _WINDOW))
+        found = self._database.rows(_CLEARED, (after, _WINDOW, now, until, scope, count))
+        looked = found[-1][0] if len(found) == count else min(end, until)
+        return structs(Own, found, self._skipped), looked
 
-    Returns:
-        Those of the next `count` rows that can be read, and the number of the last of these rows;
-        None: there are no more.
-    """
-    rows = connection.execute(_ACTIVE, (after, count, now)).fetchall()
-    return structs(Own, rows, skipped), rows[-1][0] if len(rows) == count else None
+    def own(self, after: int, now: float, count: int = CHUNK) -> tuple[list[Own], int | None]:
+        """Return bans of this host that are active, the earliest decided first.
 
+        Returns:
+            Those of the next `count` rows that can be read, and the number of the last of these
+            rows; None: there are no more.
+        """
+        rows = self._database.rows(_ACTIVE, (after, count, now))
+        return structs(Own, rows, self._skipped), rows[-1][0] if len(rows) == count else None
 
-def extended(
-    connection: sqlite3.Connection, keys: Iterable[Key], now: float, skipped: Skipped
-) -> list[Decision]:
-    """Return what this host itself decided about subjects that others ban for longer now."""
-    rows = [row for key in keys for row in connection.execute(_EXTENDED, (*key, now))]
-    return structs(Decision, map(load.decision, rows), skipped)
+    def extended(self, keys: Iterable[Key], now: float) -> list[Decision]:
+        """Return what this host itself decided about subjects that others ban for longer now."""
+        rows = [row for key in keys for row in self._database.rows(_EXTENDED, (*key, now))]
+        return structs(Decision, map(load.decision, rows), self._skipped)
 
-
-def unban(  # noqa: PLR0913, PLR0917 - what, of whom, and when
-    connection: sqlite3.Connection,
-    exempt: Mapping[Key, float],
-    noted: Iterable[Key],
-    published: float,
-    now: float,
-    origin: str,
-) -> None:
-    """Record unbans of a peer, see `Store.unban_of_peer`."""
-    for key, until in exempt.items():
-        manual.remove(connection, key, now, origin)
-        manual.note_unban(connection, key, published, until)
-    for key in noted:
-        manual.note_unban(connection, key, published)
-
-
-def unbanned(
-    connection: sqlite3.Connection, keys: Sequence[Key], since: float, now: float
-) -> dict[Key, float]:
-    """Return when subjects were unbanned since a time; others may be missing."""
-    found: dict[Key, float] = {}
-    (latest,) = connection.execute(_UNBANNED_LATEST).fetchone()
-    if latest is None or latest < since:
+    def unbanned_since(self, keys: Sequence[Key], since: float, now: float) -> dict[Key, float]:
+        """Return when subjects were unbanned since a time, wall clock; others may be missing."""
+        found: dict[Key, float] = {}
+        ((latest,),) = self._database.rows(_UNBANNED_LATEST)
+        if latest is None or latest < since:
+            return found
+        for scope in SCOPES:
+            subjects = [subject for subject, of in keys if of == scope]
+            if not subjects:
+                continue
+            values = scope, now + _AHEAD
+            ((every,),) = self._database.rows(_UNBANNED_ALL, values)
+            if every:
+                found |= dict.fromkeys([(subject, scope) for subject in subjects], every)
+            asked = msgspec.json.encode(subjects).decode()
+            for subject, at in self._database.rows(_UNBANNED_SINCE, (*values, asked)):
+                found[subject, scope] = max(at, every or 0.0)
         return found
-    for scope in SCOPES:
-        subjects = [subject for subject, of in keys if of == scope]
-        if not subjects:
-            continue
-        values = scope, now + _AHEAD
-        (every,) = connection.execute(_UNBANNED_ALL, values).fetchone()
-        if every:
-            found |= dict.fromkeys([(subject, scope) for subject in subjects], every)
-        asked = msgspec.json.encode(subjects).decode()
-        for subject, at in connection.execute(_UNBANNED_SINCE, (*values, asked)):
-            found[subject, scope] = max(at, every or 0.0)
-    return found
 
+    def last(self) -> int:
+        """Return the number of the latest decision; 0: there is none."""
+        ((number,),) = self._database.rows(_LAST)
+        return int(number)
 
-def last(connection: sqlite3.Connection) -> int:
-    """Return the number of the latest decision; 0: there is none."""
-    (number,) = connection.execute(_LAST).fetchone()
-    return int(number)
+    def counts(self, now: float) -> dict[str, int]:
+        """Return how many entries are active of each peer, by its name."""
+        rows = self._database.rows(_COUNTS, (now,))
+        return {origin.removeprefix("peer:"): count for origin, count in rows}
 
+    def count(self, peer: str, now: float) -> int:
+        """Return how many entries are active of one peer."""
+        ((number,),) = self._database.rows(_OF, (f"peer:{peer}", now))
+        return int(number)
 
-def counts(connection: sqlite3.Connection, now: float) -> dict[str, int]:
-    """Return how many entries are active of each peer, by its name."""
-    rows = connection.execute(_COUNTS, (now,))
-    return {origin.removeprefix("peer:"): count for origin, count in rows}
-
-
-def count(connection: sqlite3.Connection, peer: str, now: float) -> int:
-    """Return how many entries are active of one peer."""
-    (number,) = connection.execute(_OF, (f"peer:{peer}", now)).fetchone()
-    return int(number)
-
-
-def good(
-    connection: sqlite3.Connection, first: str, beyond: str, now: float, most: int
-) -> list[str]:
-    """Return good senders of networks whose names are from `first` on and before `beyond`."""
-    rows = connection.execute(_GOOD, (first, beyond, day_of(now) - MEMORY, most))
-    return [address for (address,) in rows]
+    def good(self, first: str, beyond: str, now: float, most: int) -> list[str]:
+        """Return good senders of networks whose names are from `first` on and before `beyond`."""
+        rows = self._database.rows(_GOOD, (first, beyond, day_of(now) - MEMORY, most))
+        return [address for (address,) in rows]

@@ -1,11 +1,9 @@
-"""Names of this host that were found in its log. Inside the caller's transaction; owns no state.
+"""Names of this host that were found in its log. Owns no state.
 
 Limits: `HOSTS` names; the oldest are deleted first.
 """
 
-import sqlite3
-
-from throttled.skipped import Skipped
+from throttled.store.database import Database
 from throttled.store.rows import Host, structs
 
 HOSTS = 100
@@ -16,13 +14,19 @@ INSERT INTO host (name, since) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET si
 _CAP = "DELETE FROM host WHERE name NOT IN (SELECT name FROM host ORDER BY since DESC LIMIT ?)"
 
 
-def add(connection: sqlite3.Connection, name: str, now: float) -> None:
-    """Record a name."""
-    connection.execute(_ADD, (name, now))
-    connection.execute(_CAP, (HOSTS,))
+class Hosts:
+    """The table of names."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-def names(connection: sqlite3.Connection, skipped: Skipped) -> frozenset[str]:
-    """Return the names."""
-    rows = connection.execute("SELECT name, since FROM host")
-    return frozenset(host.name for host in structs(Host, rows, skipped))
+    def add(self, name: str, now: float) -> None:
+        """Record a name under which this host's lines are in its log."""
+        with self._database.transaction() as connection:
+            connection.execute(_ADD, (name, now))
+            connection.execute(_CAP, (HOSTS,))
+
+    def names(self) -> frozenset[str]:
+        """Return the names that `add` recorded."""
+        rows = self._database.rows("SELECT name, since FROM host")
+        return frozenset(host.name for host in structs(Host, rows, self._database.skipped))

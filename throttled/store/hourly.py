@@ -1,4 +1,4 @@
-"""What happened in each hour, for reports. Inside the caller's transaction; owns no state.
+"""What happened in each hour, for reports. Owns no state.
 
 A row counts sessions, deliveries, logins or decisions of an hour (UTC) and scope, or the packets
 dropped in an hour. Decisions are counted in the transaction that records them, sessions, deliveries
@@ -16,7 +16,7 @@ from typing import Literal
 from msgspec import Struct
 
 from throttled.model import Activity, Decision, Scope
-from throttled.skipped import Skipped
+from throttled.store.database import Database
 from throttled.store.rows import structs
 
 HOUR = 3600
@@ -57,8 +57,42 @@ class Hourly(Struct, frozen=True):
     count: int
 
 
+class Hours:
+    """The table of hours."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def count_drops(self, counter: int, now: float) -> None:
+        """Add what the kernel dropped since the last call, also by a daemon before this one.
+
+        Args:
+            counter: the kernel's, which begins at 0 when the table is recreated. What it says at
+                the first call of all was dropped at times that are not known.
+            now: wall clock.
+        """
+        with self._database.transaction() as connection:
+            row = connection.execute(_COUNTER).fetchone()
+            before = counter if row is None else int(row[0])
+            dropped = counter - before if counter >= before else counter
+            if dropped:
+                _add(connection, {(_hour(now), "", "drop", "", ""): dropped}, now)
+            if dropped or row is None:
+                connection.execute(_KEEP, (now, str(counter)))
+
+    def read(self, since: float, until: float) -> list[Hourly]:
+        """Return what happened, by hour, from the hour of `since` to before `until`."""
+        rows = self._database.rows(_READ, (_hour(since), until))
+        return structs(Hourly, rows, self._database.skipped)
+
+    def totals(self, since: float) -> list[tuple[float, str, str, int]]:
+        """Return begin, what, kind and count of all scopes and limits, from an hour on."""
+        rows = self._database.rows(_TOTALS, (_hour(since),))
+        return [(begin, what, kind, n) for begin, what, kind, n in rows if isinstance(n, int)]
+
+
 def decisions(connection: sqlite3.Connection, batch: Iterable[Decision], now: float) -> None:
-    """Count decisions that are being recorded, each in the hour it was taken in."""
+    """Count decisions in the transaction that records them, each in the hour it was made in."""
     counts: Counter[Key] = Counter(
         (_hour(d.time), d.scope, "decision", d.action, d.limit) for d in batch
     )
@@ -66,42 +100,11 @@ def decisions(connection: sqlite3.Connection, batch: Iterable[Decision], now: fl
 
 
 def activity(connection: sqlite3.Connection, counts: Mapping[Activity, int], now: float) -> None:
-    """Add sessions, deliveries and logins."""
+    """Add sessions, deliveries and logins, inside a transaction."""
     keys: dict[Key, int] = {
         (hour, scope, what, "", ""): n for (hour, scope, what), n in counts.items()
     }
     _add(connection, keys, now)
-
-
-def drops(connection: sqlite3.Connection, counter: int, now: float) -> None:
-    """Add what the kernel dropped since the last call, also by a daemon before this one.
-
-    Args:
-        connection: of the database.
-        counter: the kernel's, which begins at 0 when the table is recreated. What it says at the
-            first call of all was dropped at times that are not known.
-        now: wall clock.
-    """
-    row = connection.execute(_COUNTER).fetchone()
-    before = counter if row is None else int(row[0])
-    dropped = counter - before if counter >= before else counter
-    if dropped:
-        _add(connection, {(_hour(now), "", "drop", "", ""): dropped}, now)
-    if dropped or row is None:
-        connection.execute(_KEEP, (now, str(counter)))
-
-
-def read(
-    connection: sqlite3.Connection, since: float, until: float, skipped: Skipped
-) -> list[Hourly]:
-    """Return the rows of the hours from the one of `since` to before `until`, in their order."""
-    return structs(Hourly, connection.execute(_READ, (_hour(since), until)), skipped)
-
-
-def totals(connection: sqlite3.Connection, since: float) -> list[tuple[float, str, str, int]]:
-    """Return begin, what, kind and count of all scopes and limits, from the hour of `since` on."""
-    rows = connection.execute(_TOTALS, (_hour(since),))
-    return [row for row in rows if isinstance(row[3], int)]
 
 
 def oldest(now: float) -> int:

@@ -1,40 +1,22 @@
-"""What is active: for the kernel, for `list` and `status`; moved in time. Owns no state.
+"""What is active, for `list` and the like. Owns no state.
 
 A million rows are read in pages, each a SELECT of its own: no long read transaction, no million
 Python objects. Rows that change meanwhile may come in their old or their new state, or in both.
 """
 
-import math
-import sqlite3
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from msgspec import Struct
 
 from throttled import address
-from throttled.model import ACTIONS, SCOPES, Action, Entry, Line, Scope, Snapshot
-from throttled.skipped import Skipped
-from throttled.store.database import Database
-from throttled.store.rows import read_lines, read_rate, structs
+from throttled.model import Action, Scope, Snapshot
+from throttled.store.active import counts
+from throttled.store.database import CHUNK, Database
+from throttled.store.rows import read_lines, snapshot, structs
 
 Order = Literal["since", "until", "subject", "packets"]
 
-# Never longer than it was decided for, also where the clock went backwards meanwhile.
-_ACTIVE = """
-SELECT number, subject, scope, action, min(until - ?2, until - since), rate
-    FROM active WHERE number < ?1 AND until > ?2 ORDER BY number DESC LIMIT ?3
-"""
-_SAMPLE = """
-SELECT subject, scope, action, min(until - ?1, until - since), rate
-    FROM active WHERE until > ?1 AND number >= (SELECT (SELECT min(number) FROM active)
-        + abs(random()) % ((SELECT max(number) FROM active) - (SELECT min(number) FROM active) + 1))
-    ORDER BY number LIMIT ?2
-"""
-_ENDED = """
-SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter, rate,
-    origin, name
-    FROM active WHERE until <= ?3 AND (until, number) > (?1, ?2) ORDER BY until, number LIMIT ?4
-"""
 _ROWS = """
 SELECT number, subject, scope, action, "limit", level, since, until, why, packets + counter, rate,
     origin, name
@@ -46,22 +28,18 @@ SELECT subject, scope, action, "limit", level, since, until, why, packets + coun
     FROM active WHERE (subject, scope) > (?1, ?2) AND subject < ?3 AND +until > ?4
     ORDER BY subject, scope LIMIT ?5
 """
-_PAGE = """
-SELECT max(number) FROM (SELECT number FROM active WHERE number > ? ORDER BY number LIMIT ?)
-"""
-_SHIFT = """
-UPDATE active SET since = since + ?4, until = until + ?4
-    WHERE number > ?1 AND number <= ?2 AND since <= ?3 AND until > ?3
-"""
-_SHIFT_MANUAL = (
-    "UPDATE allowed SET since = since + ?2, until = until + ?2 WHERE since <= ?1 AND until > ?1",
-    "UPDATE resolved SET until = until + ?2 WHERE since <= ?1 AND until > ?1",
-    "UPDATE pardon SET until = until + ?2 WHERE at <= ?1 AND until > ?1",
-)
 # `+`: the order shall choose the index, not this condition, which is true of nearly all rows.
 _FILTER = """+until > :now AND (:scope IS NULL OR scope = :scope)
     AND (:action IS NULL OR action = :action) AND (:limit IS NULL OR "limit" = :limit)
     AND (:origin IS NULL OR origin = :origin) AND (:since IS NULL OR since >= :since)"""
+_MATCHING = """
+SELECT address, deliveries, logins FROM good WHERE address >= ?1 AND address < ?2
+UNION ALL
+SELECT subject, 0, 0 FROM active
+    WHERE subject >= ?1 AND subject < ?2 AND until > ?3 AND subject NOT IN (
+        SELECT address FROM good WHERE address >= ?1 AND address < ?2)
+LIMIT ?4
+"""
 _WITHIN = "subject >= :low AND subject < :high AND inside(subject, :within)"
 #: By order: ORDER BY, what of a row says where the next page begins, and where that is.
 _ORDERS: dict[Order, tuple[str, str, str]] = {
@@ -78,15 +56,6 @@ _ORDERS: dict[Order, tuple[str, str, str]] = {
 Cursor = tuple[int | float | str, ...]
 
 
-class Shift(Struct):
-    """A move in time, and how far it has come: nothing may be moved twice."""
-
-    now: float  # wall clock, as it was before: what was decided later stays
-    seconds: float  # forwards or back
-    number: int = 0  # of the last row that was processed
-    last: int = -1  # to be processed; -1 = not begun
-
-
 class Filter(Struct, frozen=True):
     """What of it is asked for; None = all."""
 
@@ -99,135 +68,106 @@ class Filter(Struct, frozen=True):
     since: float | None = None  # decided then or later
 
 
-def active(database: Database, now: float, chunk: int) -> Iterator[list[Entry]]:
-    """Yield the active entries, `chunk` rows at a time; the latest active first."""
-    for page in _pages(database, _ACTIVE, 1 << 62, now, chunk):
-        yield [_entry(row) for row in page]
+_ALL = Filter()
 
 
-def sample(connection: sqlite3.Connection, now: float, count: int) -> list[Entry]:
-    """Return some of what is active, decided one after the other from a random one on."""
-    return [_entry(row) for row in connection.execute(_SAMPLE, (now, count))]
+class Listing:
+    """The table of active entries, as operators read it."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.connection.create_function("inside", 2, address.inside, deterministic=True)
 
-def rows(database: Database, now: float, chunk: int) -> Iterator[list[Snapshot]]:
-    """Yield what is active with all that is known of it, `chunk` rows at a time."""
-    for page in _pages(database, _ROWS, 0, now, chunk):
-        yield structs(Snapshot, map(_snapshot, page), database.skipped)
+    def snapshots(
+        self, now: float, what: Filter = _ALL, order: Order = "since", count: int = 1000
+    ) -> list[Snapshot]:
+        """Return what is active: the latest decided, soonest ending or most dropped first.
 
+        Ordering a million rows by packets, or looking through them for a limit, takes a second.
+        """
+        return self.page(now, what, order, count)[0]
 
-def inside(database: Database, network: str, now: float, chunk: int) -> Iterator[list[Snapshot]]:
-    """Yield what is active inside a network or is it, in the order of the text of subjects.
+    def page(
+        self,
+        now: float,
+        what: Filter = _ALL,
+        order: Order = "since",
+        count: int = 1000,
+        after: Cursor = (),
+    ) -> tuple[list[Snapshot], Cursor]:
+        """Return `snapshots` from where another page ended, and where this one does; () = nowhere.
 
-    `chunk` rows are looked at for each list, which may be empty: others have the same beginning.
-    """
-    subject, end = span(network)
-    scope = ""
-    while True:
-        with database.guard() as connection:
-            found = connection.execute(_INSIDE, (subject, scope, end, now, chunk)).fetchall()
-        if not found:
-            return
-        subject, scope = found[-1][:2]
-        within = [_snapshot(row) for row in found if address.inside(row[0], network)]
-        yield structs(Snapshot, within, database.skipped)
-
-
-def shift(database: Database, how: Shift, chunk: int) -> Iterator[int]:
-    """Move what is active, allowed and exempt in time; see `Store.shift`."""
-    if how.last < 0:
-        with database.transaction() as connection:
-            (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM active").fetchone()
-            for statement in _SHIFT_MANUAL:
-                connection.execute(statement, (how.now, how.seconds))
-        how.last = last
-    while how.number < how.last:
-        with database.transaction() as connection:
-            (end,) = connection.execute(_PAGE, (how.number, chunk)).fetchone()
-            end = min(end or how.last, how.last)
-            values = (how.number, end, how.now, how.seconds)
-            moved = connection.execute(_SHIFT, values).rowcount
-        how.number = end
-        yield moved
-
-
-def ended(database: Database, until: float, chunk: int) -> Iterator[list[Snapshot]]:
-    """Yield what expired by then, the earliest first, `chunk` rows at a time."""
-    end, number = -math.inf, 0
-    while True:
-        with database.guard() as connection:
-            rows = connection.execute(_ENDED, (end, number, until, chunk)).fetchall()
-        if not rows:
-            return
-        number, end = rows[-1][0], rows[-1][7]
-        yield structs(Snapshot, [_snapshot(row[1:]) for row in rows], database.skipped)
-
-
-def page(  # noqa: PLR0913 - what, in which order, from where on, how much
-    connection: sqlite3.Connection,
-    what: Filter,
-    now: float,
-    order: Order,
-    count: int,
-    *,
-    after: Cursor = (),
-    skipped: Skipped,
-) -> tuple[list[Snapshot], Cursor]:
-    """Return `count` rows of what is active, and where the next page begins."""
-    where, values = _where(what, now)
-    by, end, beyond = _ORDERS[order]
-    if after:
-        where += f" AND {beyond}"
-        values["first"], values["second"] = (*after, 0)[:2]
-    found = connection.execute(
-        f"""
-        SELECT a.subject, a.scope, a.action, a."limit", a.level, a.since, a.until, a.why,
-            a.packets + a.counter, a.rate, a.origin, a.name, d.lines, {end}
-        FROM (SELECT * FROM active WHERE {where} ORDER BY {by} LIMIT {int(count)}) a
-            LEFT JOIN (SELECT number AS n, lines FROM decision) d ON d.n = a.number
-        """,  # noqa: S608 - put together from constants of this module
-        values,
-    ).fetchall()
-    rows = structs(Snapshot, [_snapshot(r[:12], read_lines(r[12])) for r in found], skipped)
-    return rows, tuple(found[-1][13:]) if count and len(found) == count else ()
-
-
-def total(connection: sqlite3.Connection, what: Filter, now: float) -> int:
-    """Return how many rows a filter lets through."""
-    slow = what.limit, what.within, what.subject, what.origin, what.since
-    if slow.count(None) == len(slow):
-        return sum(
-            rows
-            for (scope, action), rows in counts(connection, now).items()
-            if what.scope in (None, scope) and what.action in (None, action)
+        Rows that change between two pages may come in both, or in none.
+        """
+        where, values = _where(what, now)
+        by, end, beyond = _ORDERS[order]
+        if after:
+            where += f" AND {beyond}"
+            values["first"], values["second"] = (*after, 0)[:2]
+        found = self._database.rows(
+            f"""
+            SELECT a.subject, a.scope, a.action, a."limit", a.level, a.since, a.until, a.why,
+                a.packets + a.counter, a.rate, a.origin, a.name, d.lines, {end}
+            FROM (SELECT * FROM active WHERE {where} ORDER BY {by} LIMIT {int(count)}) a
+                LEFT JOIN (SELECT number AS n, lines FROM decision) d ON d.n = a.number
+            """,  # noqa: S608 - put together from constants of this module
+            values,
         )
-    where, values = _where(what, now)
-    query = f"SELECT count(*) FROM active WHERE {where}"  # noqa: S608 - as above
-    (number,) = connection.execute(query, values).fetchone()
-    return int(number)
+        rows = self._snapshots(snapshot(r[:12], read_lines(r[12])) for r in found)
+        return rows, tuple(found[-1][13:]) if count and len(found) == count else ()
 
+    def rows(self, now: float, chunk: int = CHUNK) -> Iterator[list[Snapshot]]:
+        """Yield all that is active, the earliest decided first, in chunks, without lines."""
+        number = 0
+        while found := self._database.rows(_ROWS, (number, now, chunk)):
+            number = found[-1][0]
+            yield self._snapshots(snapshot(row[1:]) for row in found)
 
-def prefix_lengths(connection: sqlite3.Connection) -> set[int]:
-    """Return the prefix lengths of the networks that are active."""
-    query = "SELECT DISTINCT substr(subject, instr(subject, '/') + 1) FROM active"
-    rows = connection.execute(f"{query} WHERE instr(subject, '/')")
-    return {int(text) for (text,) in rows if text.isdigit()}
+    def inside(self, network: str, now: float, chunk: int = CHUNK) -> Iterator[list[Snapshot]]:
+        """Yield what is active inside a network or is it, in the order of the text of subjects.
 
+        Without lines. `chunk` rows are looked at for each list, which may be empty: others have
+        the same beginning. The store can be written in between.
+        """
+        subject, end = span(network)
+        scope = ""
+        while found := self._database.rows(_INSIDE, (subject, scope, end, now, chunk)):
+            subject, scope = found[-1][:2]
+            yield self._snapshots(snapshot(r) for r in found if address.inside(r[0], network))
 
-def counts(connection: sqlite3.Connection, now: float) -> dict[tuple[Scope, Action], int]:
-    """Return how many are active, without counting them."""
-    rows = dict(connection.execute("SELECT name, rows FROM tally").fetchall())
-    for name, over in connection.execute(
-        "SELECT scope || ' ' || action, count(*) FROM active WHERE until <= ? GROUP BY 1", (now,)
-    ):
-        if name in rows:  # else of a scope or action that there is not
-            rows[name] -= over
-    return {(scope, action): rows[f"{scope} {action}"] for scope in SCOPES for action in ACTIONS}
+    def total(self, now: float, what: Filter = _ALL) -> int:
+        """Return how many are active."""
+        slow = what.limit, what.within, what.subject, what.origin, what.since
+        with self._database.guard() as connection:
+            if slow.count(None) == len(slow):
+                return sum(
+                    rows
+                    for (scope, action), rows in counts(connection, now).items()
+                    if what.scope in (None, scope) and what.action in (None, action)
+                )
+            where, values = _where(what, now)
+            query = f"SELECT count(*) FROM active WHERE {where}"  # noqa: S608 - as above
+            (number,) = connection.execute(query, values).fetchone()
+        return int(number)
 
+    def matching(self, begin: str, now: float, count: int) -> dict[str, str]:
+        """Return clients whose address begins with a text, with what good they did, for people.
 
-def register(connection: sqlite3.Connection) -> None:
-    """Give SQL the function that a `within` needs."""
-    connection.create_function("inside", 2, address.inside, deterministic=True)
+        Args:
+            begin: how they begin.
+            now: wall clock; what ended before is not active.
+            count: how many at most.
+        """
+        found = self._database.rows(_MATCHING, (begin, begin + "\x7f", now, count))
+        return {
+            subject: f"{deliveries} messages delivered, {logins} logins"
+            if deliveries or logins
+            else ""
+            for subject, deliveries, logins in found
+        }
+
+    def _snapshots(self, rows: Iterable[tuple[object, ...]]) -> list[Snapshot]:
+        return structs(Snapshot, rows, self._database.skipped)
 
 
 def span(outer: str) -> tuple[str, str]:
@@ -255,29 +195,6 @@ def span(outer: str) -> tuple[str, str]:
             digits = packed[prefix // 16 * 2 :][:2].hex()[: prefix % 16 // 4]
             begin += digits if not digits.startswith("0") else ""
     return begin, begin + "\x7f"
-
-
-def _pages(
-    database: Database, select: str, number: int, now: float, chunk: int
-) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the rows behind `number`, without their first column, which numbers them."""
-    while True:
-        with database.guard() as connection:
-            found = connection.execute(select, (number, now, chunk)).fetchall()
-        if not found:
-            return
-        number = found[-1][0]
-        yield [row[1:] for row in found]
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    return Entry(*(*row[:-1], read_rate(row[-1])))
-
-
-def _snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> tuple[object, ...]:
-    """Return the fields of a Snapshot."""
-    *fields, rate, origin, name = row
-    return *fields, lines, read_rate(rate), origin, name
 
 
 def _where(what: Filter, now: float) -> tuple[str, dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Reading what is known of single subjects and logs. Owns no state.
+"""Reading what is known of single subjects. Owns no state.
 
 A batch of subjects is one SELECT for each scope in it, and a few index lookups for each subject.
 """
@@ -14,7 +14,7 @@ from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
 from throttled.skipped import Skipped
 from throttled.store.good import MEMORY, Good, day_of
 from throttled.store.listing import span
-from throttled.store.rows import StoredPosition, read_lines, read_rate, structs
+from throttled.store.rows import read_lines, read_rate, structs
 
 Key = tuple[str, Scope]
 
@@ -65,6 +65,11 @@ ORDER BY g.deliveries + g.logins DESC, g.address
 _SENDERS_WIDE = _SENDERS.replace(
     "network = ?1", "network >= ?9 AND network < ?10 AND inside(network, ?1)"
 )
+_EXEMPTED = """
+SELECT subject FROM active
+WHERE action = 'exempt' AND subject >= ?4 AND subject < ?5 AND inside(subject, ?1)
+    AND "limit" = 'network' AND scope = ?2 AND until > ?3
+"""
 # Candidates only: with deliveries on two days or two logins, at whatever time.
 _GOOD = """
 SELECT address FROM good
@@ -123,13 +128,19 @@ def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many
     most: int,
     only: str = "",
 ) -> list[str]:
-    """Return known good addresses of a network, see `Store.senders`."""
+    """Return known good addresses of a network, see `Store.good_senders`."""
     values = (network, day_of(now) - MEMORY, scope, now, now - _DAY, until, only, most)
     packed, prefix = address.parse(network)
     if prefix < (24 if len(packed) == 4 else 64):
         rows = connection.execute(_SENDERS_WIDE, (*values, *span(network)))
     else:
         rows = connection.execute(_SENDERS, values)
+    return [row[0] for row in rows]
+
+
+def exempted(connection: sqlite3.Connection, network: str, scope: Scope, now: float) -> list[str]:
+    """Return addresses inside a network that are exempt from what is active against networks."""
+    rows = connection.execute(_EXEMPTED, (network, scope, now, *span(network)))
     return [row[0] for row in rows]
 
 
@@ -152,18 +163,6 @@ def decision(row: Sequence[Any]) -> tuple[Any, ...]:
     """Return the fields of a decision from the columns `DECISION`."""
     *first, alert, rate, origin, name, lines = row
     return (*first, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
-
-
-def positions(connection: sqlite3.Connection) -> dict[str, StoredPosition]:
-    """Return how far each log has been read, by path."""
-    rows = connection.execute("SELECT path, state FROM position WHERE typeof(state) = 'blob'")
-    return {path: StoredPosition(path, state) for path, state in rows}
-
-
-def backlog(connection: sqlite3.Connection) -> dict[str, bytes]:
-    """Return how far existing logs have been read for evidence, by path."""
-    rows = connection.execute("SELECT path, state FROM backlog WHERE typeof(state) = 'blob'")
-    return dict(rows.fetchall())
 
 
 def _by_scope(keys: Sequence[Key]) -> Iterator[tuple[Scope, str]]:

@@ -5,12 +5,12 @@ evicted when the client has not reached that value again for `MEMORY`. At `ROWS`
 with good evidence get a new one, at twice as many none does: strangers cannot displace good ones.
 """
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
 from throttled.model import Peak
+from throttled.store.database import Database
 from throttled.store.good import Good
 
 ROWS = 300_000
@@ -52,26 +52,37 @@ class Kept(Struct):
     full: bool  # there was no room for more strangers
 
 
-def write(
-    connection: sqlite3.Connection, batch: Sequence[Peak], watched: Iterable[Of], now: float
-) -> None:
-    """Keep what is higher than before, and that these limits are being watched."""
-    connection.executemany(_WATCHED, ((*of, now) for of in watched))
-    rows = sorted((p.client, p.scope, p.limit, p.count, p.within, p.value) for p in batch)
-    connection.executemany(_WRITE, ((*row, now, ROWS, _DAY) for row in rows))
+class Peaks:
+    """The table of peaks."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-def read(connection: sqlite3.Connection, now: float) -> Kept:
-    """Return what is kept."""
-    kept = Kept({}, {}, {}, full=False)
-    for row in connection.execute(_READ, (now - MEMORY,)):
-        client, scope, limit, count, within, value = row
-        kept.highest.setdefault((scope, limit, count, within), {})[client] = value
-    for *of, since, until in connection.execute(_TIMES, (now - MEMORY,)):
-        kept.times[of[0], of[1], of[2], of[3]] = since, until
-    kept.full = sum(map(len, kept.highest.values())) >= ROWS
-    for address, *columns in connection.execute(_GOOD):
-        deliveries, _days, logins = Good(*columns).at(now)
-        if deliveries or logins:
-            kept.good[address] = deliveries, logins
-    return kept
+    def write(self, reached: Sequence[Peak], watched: Iterable[Of], now: float) -> None:
+        """Store peaks that are higher than before.
+
+        Args:
+            reached: the peaks.
+            watched: the limits whose peaks are recorded, also those without one now.
+            now: wall clock.
+        """
+        rows = sorted((p.client, p.scope, p.limit, p.count, p.within, p.value) for p in reached)
+        with self._database.transaction() as connection:
+            connection.executemany(_WATCHED, ((*of, now) for of in watched))
+            connection.executemany(_WRITE, ((*row, now, ROWS, _DAY) for row in rows))
+
+    def read(self, now: float) -> Kept:
+        """Return all that clients reached in the last 30 days: up to a second."""
+        kept = Kept({}, {}, {}, full=False)
+        with self._database.guard() as connection:
+            for row in connection.execute(_READ, (now - MEMORY,)):
+                client, scope, limit, count, within, value = row
+                kept.highest.setdefault((scope, limit, count, within), {})[client] = value
+            for *of, since, until in connection.execute(_TIMES, (now - MEMORY,)):
+                kept.times[of[0], of[1], of[2], of[3]] = since, until
+            kept.full = sum(map(len, kept.highest.values())) >= ROWS
+            for address, *columns in connection.execute(_GOOD):
+                deliveries, _days, logins = Good(*columns).at(now)
+                if deliveries or logins:
+                    kept.good[address] = deliveries, logins
+        return kept

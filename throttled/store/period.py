@@ -5,6 +5,7 @@ by SQLite: neither rows nor subjects become Python objects, but for those return
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -36,20 +37,28 @@ SELECT subject, sum(action = 'ban'), sum(action = 'throttle'), max(time), "limit
     GROUP BY subject ORDER BY 2 DESC, 3 DESC, subject LIMIT :count
 """  # noqa: S608
 # A good sender inside a throttled or banned network counts unless it was exempt from that.
+_NOT_EXEMPT = """
+NOT EXISTS (SELECT 1 FROM decision e WHERE e.subject = g.address AND e.scope = d.scope
+    AND e.action = 'exempt' AND e.until > d.time AND e.time < d.until)
+"""
 _GOOD = f"""
-SELECT subject, sum(banned), sum(throttled), max(time), "limit", day, days, deliveries, logins,
-    last_login
+SELECT subject, sum(banned), sum(throttled), max(time), "limit", max(name), day, days, deliveries,
+    logins, last_login
     FROM (
         SELECT g.address AS subject, d.action = 'ban' AS banned, d.action = 'throttle' AS throttled,
-            d.time, d."limit", g.*
+            d.time, d."limit", d.name, g.*
             FROM good g JOIN decision d ON d.subject = g.address
             WHERE {_PERIOD}
         UNION ALL
-        SELECT g.address, d.action = 'ban', d.action = 'throttle', d.time, d."limit", g.*
+        SELECT g.address, d.action = 'ban', d.action = 'throttle', d.time, d."limit", '', g.*
             FROM decision d JOIN good g ON g.network = d.subject
-            WHERE {_PERIOD} AND NOT EXISTS (SELECT 1 FROM decision e WHERE e.subject = g.address
-                AND e.scope = d.scope AND e.action = 'exempt' AND e.until > d.time
-                AND e.time < d.until)
+            WHERE {_PERIOD} AND {_NOT_EXEMPT}
+        UNION ALL
+        SELECT g.address, d.action = 'ban', d.action = 'throttle', d.time, d."limit", '', g.*
+            FROM decision d CROSS JOIN good g
+                ON g.address >= begin(d.subject) AND g.address < beyond(d.subject)
+            WHERE {_PERIOD} AND other_length(d.subject) AND inside(g.address, d.subject)
+                AND {_NOT_EXEMPT}
     )
     GROUP BY subject ORDER BY 2 DESC, 3 DESC, deliveries + logins DESC, subject
 """  # noqa: S608
@@ -105,6 +114,7 @@ class GoodSum(Struct, frozen=True):
     limit: str
     deliveries: int  # of the 30 days before `now`
     logins: int
+    name: str = ""  # the client's host name, "": none
 
 
 class ReportSum(Struct, frozen=True):
@@ -133,7 +143,14 @@ class Period:
         self._database = database
         self._span = {"since": since, "until": until}
         self._skipped = database.skipped
-        for name, function in (("block", _block), ("named", _named)):
+        functions: dict[str, Callable[[str], str | bool]] = {
+            "block": _block,
+            "named": _named,
+            "other_length": _other_length,
+            "begin": lambda subject: _span(subject)[0],
+            "beyond": lambda subject: _span(subject)[1],
+        }
+        for name, function in functions.items():
             database.connection.create_function(name, 1, function, deterministic=True)
 
     def counted_since(self) -> float:
@@ -165,13 +182,14 @@ class Period:
 
         def add(row: tuple[Any, ...]) -> None:
             nonlocal total, banned
-            deliveries, _days, logins = Good(*row[5:]).at(now)
+            deliveries, _days, logins = Good(*row[6:]).at(now)
             if deliveries + logins <= 0:
                 return
             total += 1
             banned += row[1] > 0
             if len(found) < count:
-                found.extend(structs(GoodSum, [(*row[:5], deliveries, logins)], self._skipped))
+                fields = (*row[:5], deliveries, logins, row[5])
+                found.extend(structs(GoodSum, [fields], self._skipped))
 
         self._skipped.run("row", self._rows(_GOOD), add)
         return found, total, banned
@@ -200,8 +218,7 @@ class Period:
         return structs(SenderSum, rows, self._skipped)
 
     def _rows(self, query: str, **more: Any) -> list[tuple[Any, ...]]:
-        with self._database.guard() as connection:
-            return connection.execute(query, {**self._span, **more}).fetchall()
+        return self._database.rows(query, {**self._span, **more})
 
 
 def _block(subject: object) -> str:
@@ -212,6 +229,24 @@ def _block(subject: object) -> str:
         return subject if address.is_network(subject) else address.network_of(subject) or subject
     except ValueError:  # a row that another program altered
         return ""
+
+
+def _other_length(subject: object) -> bool:
+    """Return whether a subject is a network that addresses are not grouped into by themselves."""
+    if not isinstance(subject, str) or not address.is_network(subject):
+        return False
+    try:
+        packed, prefix = address.parse(subject)
+    except ValueError:  # a row that another program altered
+        return False
+    return prefix != (24 if len(packed) == 4 else 64)
+
+
+def _span(subject: object) -> tuple[str, str]:
+    """Return a range of text that has every subject inside one; an empty one for others."""
+    return (
+        listing.span(subject) if isinstance(subject, str) and _other_length(subject) else ("", "")
+    )
 
 
 def _named(subject: object) -> bool:

@@ -7,7 +7,7 @@ active entries that expire soonest (they stay in the kernel, but a restart would
 
 import sqlite3
 
-from throttled.store import hourly, peaks, senders
+from throttled.store import hourly, listed, peaks, senders
 from throttled.store.good import MEMORY, day_of
 
 BATCH = 500
@@ -77,6 +77,7 @@ def prune(connection: sqlite3.Connection, now: float) -> bool:
         connection.execute(_OLD_GOOD, (BATCH, day_of(now) - MEMORY)).rowcount,
         connection.execute(_PEAKS, (BATCH, now - peaks.MEMORY)).rowcount,
         senders.prune(connection, now, BATCH),
+        listed.prune(connection, now, BATCH),
         connection.execute(_HOURS, (BATCH, hourly.oldest(now))).rowcount,
         connection.execute(_OLD_UNBANS, (BATCH, now - _UNBANS_KEPT, now, UNBANS)).rowcount,
         connection.execute(_OLD_GOOD, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,

@@ -1,4 +1,4 @@
-"""Writing what happened: decisions, evidence, positions, counters. Inside the caller's transaction.
+"""Writing what happened: decisions, evidence, positions. Inside the caller's transaction.
 
 Owns no state. A batch is written table by table in the order of its subjects, so that a large one
 visits each page of an index once; decisions about one subject keep their order, and the last wins.
@@ -11,7 +11,7 @@ from itertools import groupby
 import msgspec
 
 from throttled import address
-from throttled.model import Decision, Element, Evidence
+from throttled.model import Decision, Evidence
 from throttled.store.good import Good
 from throttled.store.rows import StoredPosition, clip, write_lines, write_rate
 
@@ -78,10 +78,6 @@ INSERT INTO position (path, state) VALUES (?, ?)
     ON CONFLICT (path) DO UPDATE SET state = excluded.state
 """
 _BACKLOG = _POSITION.replace("position", "backlog")
-_PACKETS = """
-UPDATE active SET packets = packets + CASE WHEN ?1 < counter THEN counter ELSE 0 END, counter = ?1
-    WHERE subject = ?2 AND scope = ?3 AND action = ?4 AND counter <> ?1
-"""
 
 
 def decisions(connection: sqlite3.Connection, batch: Sequence[Decision]) -> None:
@@ -123,12 +119,6 @@ def positions(connection: sqlite3.Connection, batch: Iterable[StoredPosition]) -
 def backlog(connection: sqlite3.Connection, batch: Iterable[StoredPosition]) -> None:
     """Write how far existing logs have been read for evidence."""
     connection.executemany(_BACKLOG, ((p.path, p.state) for p in batch))
-
-
-def packets(connection: sqlite3.Connection, batch: Iterable[Element]) -> None:
-    """Write the kernel's counters; one that is lower than before began at zero in between."""
-    rows = ((s.packets, s.subject, s.scope, s.action) for s in batch)
-    connection.executemany(_PACKETS, rows)
 
 
 def _decision(number: int, d: Decision) -> Row:

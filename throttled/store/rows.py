@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -107,6 +107,12 @@ def read_rate(column: str | None) -> Rate | None:
 
 
 _rate = msgspec.json.Decoder(tuple[int, float, int])
+
+
+def snapshot(row: tuple[Any, ...], lines: tuple[Line, ...] = ()) -> tuple[object, ...]:
+    """Return the fields of a Snapshot."""
+    *fields, rate, origin, name = row
+    return *fields, lines, read_rate(rate), origin, name
 
 
 def signed(number: int) -> int:

@@ -1,4 +1,4 @@
-"""What senders did, and which crossed a limit. Inside the caller's transaction; owns no state.
+"""What senders did, and which crossed a limit. Owns no state.
 
 Limits: `DAYS`; `SENDERS` rows of a day, further senders of it are not stored; `REPORTS` reports,
 the oldest are deleted when the next is written.
@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 
 from throttled import subjects
 from throttled.model import Report, SenderDay, SenderRow
-from throttled.skipped import Skipped
+from throttled.store.database import Database
 from throttled.store.good import day_of
 from throttled.store.rows import clip, structs
 
@@ -68,78 +68,74 @@ SELECT subject, max(recipients) FROM sender_day WHERE day < ?
 """
 
 
-def report(connection: sqlite3.Connection, reports: Sequence[Report]) -> None:
-    """Add reports, and delete the oldest."""
-    for one in reports:
-        row = [clip(value) if isinstance(value, str) else value for value in astuple(one)]
-        connection.execute(_WRITE, row)
-    latest = max((one.time for one in reports), default=0.0)
-    connection.execute(_PRUNE_REPORTS, (latest - DAYS * _DAY, REPORTS))
+class Senders:
+    """The tables of senders."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._skipped = database.skipped
 
-def reports(
-    connection: sqlite3.Connection, since: float, subject: str, count: int, skipped: Skipped
-) -> list[Report]:
-    """Return reports not before `since`, of one subject or all (""), the latest first."""
-    return structs(Report, connection.execute(_READ, (since, subject, count)), skipped)
+    def report(self, reports: Sequence[Report]) -> None:
+        """Record senders that crossed a limit, and delete the oldest reports."""
+        latest = max((one.time for one in reports), default=0.0)
+        with self._database.transaction() as connection:
+            for one in reports:
+                row = [clip(value) if isinstance(value, str) else value for value in astuple(one)]
+                connection.execute(_WRITE, row)
+            connection.execute(_PRUNE_REPORTS, (latest - DAYS * _DAY, REPORTS))
 
+    def reports(self, since: float = 0.0, subject: str = "", count: int = 100) -> list[Report]:
+        """Return reports not before `since`, of one subject or all (""), the latest first."""
+        return structs(Report, self._database.rows(_READ, (since, subject, count)), self._skipped)
 
-def add(connection: sqlite3.Connection, days: Sequence[SenderDay]) -> None:
-    """Add to what senders did in a day."""
-    known: dict[int, int] = {}
-    for one in days:
-        row = (clip(one.subject), *astuple(one)[1:])
-        if connection.execute(_MORE, row).rowcount:
-            continue
-        if one.day not in known:
-            (known[one.day],) = connection.execute(_ROWS, (one.day,)).fetchone()
-        if known[one.day] < SENDERS:
-            connection.execute(_ADD, row)
-            known[one.day] += 1
+    def add(self, days: Sequence[SenderDay]) -> None:
+        """Add to what senders did in a day."""
+        known: dict[int, int] = {}
+        with self._database.transaction() as connection:
+            for one in days:
+                row = (clip(one.subject), *astuple(one)[1:])
+                if connection.execute(_MORE, row).rowcount:
+                    continue
+                if one.day not in known:
+                    (known[one.day],) = connection.execute(_ROWS, (one.day,)).fetchone()
+                if known[one.day] < SENDERS:
+                    connection.execute(_ADD, row)
+                    known[one.day] += 1
 
+    def days(self, subject: str) -> list[SenderDay]:
+        """Return what a sender did in each day that is stored, the first day first."""
+        return structs(SenderDay, self._database.rows(_OF, (subject,)), self._skipped)
 
-def days(connection: sqlite3.Connection, subject: str, skipped: Skipped) -> list[SenderDay]:
-    """Return the days of a sender, the first first."""
-    return structs(SenderDay, connection.execute(_OF, (subject,)), skipped)
+    def stored_days(self) -> list[int]:
+        """Return the days (since the epoch) of which there are senders, the first first."""
+        return [day for (day,) in self._database.rows(_DAYS)]
 
+    def in_day(self, day: int) -> list[SenderDay]:
+        """Return what each sender did in a day (since the epoch)."""
+        return structs(SenderDay, self._database.rows(_IN_DAY, (day,)), self._skipped)
 
-def stored_days(connection: sqlite3.Connection) -> list[int]:
-    """Return the days (since the epoch) that have rows, the first first."""
-    return [day for (day,) in connection.execute(_DAYS)]
+    def of_day(self, day: int, text: str = "", kind: str = "") -> list[SenderRow]:
+        """Return what senders did in a day.
 
+        Args:
+            day: since the epoch.
+            text: only those in whose subject it is, case-folded; "": all.
+            kind: only those of it (`subjects.Of`); "": all.
+        """
+        rows = structs(SenderRow, self._database.rows(_DAY_OF_ALL, (day, text)), self._skipped)
+        return [row for row in rows if not kind or subjects.of(row.subject) == kind]
 
-def in_day(connection: sqlite3.Connection, day: int, skipped: Skipped) -> list[SenderDay]:
-    """Return what each sender did in a day (since the epoch)."""
-    return structs(SenderDay, connection.execute(_IN_DAY, (day,)), skipped)
+    def remove(self, limits: Sequence[str]) -> None:
+        """Delete what senders did, and all reports but those of some limits."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM sender_day")
+            connection.execute(_REMOVE, (msgspec.json.encode(limits).decode(),))
 
-
-def of_day(
-    connection: sqlite3.Connection, day: int, text: str, kind: str, skipped: Skipped
-) -> list[SenderRow]:
-    """Return what senders did in a day.
-
-    Args:
-        connection: of the database.
-        day: since the epoch.
-        text: only those in whose subject it is, case-folded; "": all.
-        kind: only those of it (`subjects.Of`); "": all.
-        skipped: records rows that another program altered.
-    """
-    rows = structs(SenderRow, connection.execute(_DAY_OF_ALL, (day, text)), skipped)
-    return [row for row in rows if not kind or subjects.of(row.subject) == kind]
-
-
-def forget(connection: sqlite3.Connection, limits: Sequence[str]) -> None:
-    """Delete all days, and all reports but those of some limits."""
-    connection.execute("DELETE FROM sender_day")
-    connection.execute(_REMOVE, (msgspec.json.encode(limits).decode(),))
-
-
-def highest(connection: sqlite3.Connection, before: int) -> dict[str, int]:
-    """Return the most recipients that each sender had in a day before a day since the epoch."""
-    return dict(connection.execute(_HIGHEST, (before, HIGHEST)).fetchall())
+    def highest(self, before: int) -> dict[str, int]:
+        """Return the most recipients of each sender in a day before one (since the epoch)."""
+        return dict(self._database.rows(_HIGHEST, (before, HIGHEST)))
 
 
 def prune(connection: sqlite3.Connection, now: float, batch: int) -> int:
-    """Delete at most `batch` days that are too old; return how many."""
+    """Delete at most `batch` days that are too old, inside a transaction; return how many."""
     return connection.execute(_PRUNE_DAYS, (day_of(now) - DAYS, batch)).rowcount

@@ -10,10 +10,12 @@ over a directory; a directory that may not be read cannot be watched.
 """
 
 import errno
+import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from inotify_simple import INotify, flags
+from inotify_simple import Event, INotify, flags, parse_events
 
 from throttled.errors import SourceError
 from throttled.linux.failures import unreadable
@@ -29,6 +31,8 @@ _LOOKUP = (
     | flags.ONLYDIR
 )
 _MAX_LINKS = 40  # as in the kernel, see path_resolution(7)
+#: Bytes of events that are read at once, and of the largest: inotify(7).
+_EVENTS, _LARGEST = 65_536, 16 + 256
 _TRIES = 10  # a path that keeps changing while it is looked at raises events anyway
 
 
@@ -87,13 +91,24 @@ class Watch:
     def changed(self) -> bool:
         """Take in what happened; return whether the path has to be looked at again."""
         changed = False
-        for event in self._inotify.read(timeout=0):
+        for event in self._events():
             if event.mask & flags.Q_OVERFLOW:
                 changed = True
             names = self._names.get(event.wd)
             if names is not None and (event.name in names or not event.name):
                 changed = True
         return changed
+
+    def _events(self) -> Iterator[Event]:
+        """Yield what is in the queue."""
+        full = True
+        while full:
+            try:
+                data = os.read(self._inotify.fileno(), _EVENTS)
+            except BlockingIOError:
+                return
+            yield from parse_events(data)
+            full = len(data) > _EVENTS - _LARGEST
 
     def resolve(self) -> None:
         """Watch what decides about the path now, and nothing else of directories.

@@ -61,7 +61,7 @@ class Chain:
     def banned(self, client: str) -> bool:
         """Return whether a client is banned, as far as the database knows."""
         with closing(Store.open(str(self.database))) as store:
-            rows = store.snapshots(time.time(), Filter(subject=client))
+            rows = store.listing.snapshots(time.time(), Filter(subject=client))
             return any(row.action == "ban" for row in rows)
 
     async def _session(self, lines: Sequence[str]) -> list[Decision]:
@@ -101,9 +101,9 @@ class Chain:
     def _ask(self, pipeline: Pipeline) -> None:
         """Ask what operators ask."""
         store, at = pipeline.recorder.store, now()
-        store.counts(at.wall)
-        store.allowed(at.wall)
-        for row in store.snapshots(at.wall):
+        store.active.counts(at.wall)
+        store.allowlist.entries(at.wall)
+        for row in store.listing.snapshots(at.wall):
             store.decisions(row.subject)
             store.past([(row.subject, scope) for scope in SCOPES], at.wall)
             pipeline.engine.meters(row.subject, at.boot)

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from lab.network.netns import DEADMAN, Namespace, directory
-from throttled.control import client, protocol
+from throttled.control import client, requests, results
 from throttled.model import Decision, Scope, Snapshot
 
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
@@ -148,21 +148,21 @@ class Daemon:
 
     def rows(self, within: str | None = None, scope: Scope | None = None) -> list[Snapshot]:
         """Return what it says is active, asked over its socket: 1 ms."""
-        asked = protocol.List(scope=scope, within=within, max=protocol.MAX_ROWS)
+        asked = requests.List(scope=scope, within=within, max=requests.MAX_ROWS)
         answer = client.request(self.socket, asked)
-        assert isinstance(answer, protocol.ListResult)
+        assert isinstance(answer, results.ListResult)
         return answer.rows
 
-    def status(self) -> protocol.StatusResult:
+    def status(self) -> results.StatusResult:
         """Return how it is."""
-        answer = client.request(self.socket, protocol.Status())
-        assert isinstance(answer, protocol.StatusResult)
+        answer = client.request(self.socket, requests.Status())
+        assert isinstance(answer, results.StatusResult)
         return answer
 
     def decisions(self, subject: str) -> list[Decision]:
         """Return what it decided about a subject, newest first."""
-        answer = client.request(self.socket, protocol.Explain(subject))
-        assert isinstance(answer, protocol.ExplainResult)
+        answer = client.request(self.socket, requests.Explain(subject))
+        assert isinstance(answer, results.ExplainResult)
         return answer.decisions
 
     def cpu(self) -> float:

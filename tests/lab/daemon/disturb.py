@@ -20,7 +20,7 @@ from lab.daemon.daemon import Daemon
 from lab.daemon.vigil import Vigil
 from lab.mail.postfix import Lab
 from lab.network import netns
-from throttled.control import client, protocol
+from throttled.control import client, requests
 
 #: Seconds within which a ban must be active again after a change of the firewall.
 BACK = 2.0
@@ -208,16 +208,16 @@ class Disturbances:
 
     def _requests(self) -> None:
         subject = f"203.0.113.{self._rng.randrange(1, 255)}"
-        requests: list[protocol.Request] = [
-            protocol.Ping(),
-            protocol.Status(),
-            protocol.List(max=100),
-            protocol.Explain(self._vigil.source),
-            protocol.Allowed(),
+        asked: list[requests.Request] = [
+            requests.Ping(),
+            requests.Status(),
+            requests.List(max=100),
+            requests.Explain(self._vigil.source),
+            requests.Allowed(),
         ]
         if self.well:
-            requests += [protocol.Ban(subject, seconds=60.0), protocol.Unban(subject)]
-        for each in requests:
+            asked += [requests.Ban(subject, seconds=60.0), requests.Unban(subject)]
+        for each in asked:
             client.request(self._guard.socket, each, ANSWERED)
 
     def _malformed(self) -> None:
@@ -226,7 +226,7 @@ class Disturbances:
             b"[" * 60_000 + b"\n",
             b'{"op":"ban","subject":"everyone"}\n',
             b'{"op":"list","max":1e99}\n',
-            b"x" * (protocol.MAX_REQUEST + 1),
+            b"x" * (requests.MAX_REQUEST + 1),
         ):
             with self._connected() as sock, contextlib.suppress(ConnectionError):
                 sock.sendall(data)

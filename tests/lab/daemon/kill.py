@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from throttled.cli.main import main
-from throttled.core.pipeline import Pipeline
+from throttled.core.counting import Counting
 from throttled.decide.ladder import Ladder
 from throttled.enforce.nftables.backend import Nftables
-from throttled.service.daemon import Daemon
+from throttled.service.announce import Announcer
 from throttled.store import record
 from throttled.store.store import Store
 from throttled.tail.file import FileTail
@@ -31,13 +31,14 @@ class Step(NamedTuple):
 
 STEPS = {
     "read": Step(FileTail, "read", lambda _, batch: batch and batch.lines),
-    "counted": Step(Pipeline, "read", lambda *_: True),
+    "counted": Step(Counting, "read", lambda *_: True),
     "asked": Step(Store, "pasts", lambda *_: True),
     "judged": Step(Ladder, "judge", lambda _, ruling: ruling.decisions),
+    "ahead": Step(Store, "write_ahead", lambda *_: True),
+    "applied": Step(Nftables, "apply", lambda *_: True),
     "written": Step(record, "decisions", lambda *_: True),  # the transaction is not ended yet
     "recorded": Step(Store, "record", lambda args, _: args[2]),
-    "applied": Step(Nftables, "apply", lambda *_: True),
-    "reported": Step(Daemon, "report", lambda args, _: args[1]),
+    "reported": Step(Announcer, "__call__", lambda args, _: args[1]),
     "offset": Step(Store, "record", lambda args, _: not args[2] and args[4]),
 }
 

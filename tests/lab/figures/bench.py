@@ -63,6 +63,7 @@ examples:
   sudo scripts/bench latency ban             two figures
   sudo scripts/bench million --bans 100000   a smaller million
   sudo scripts/bench overload --only "rcpt, 5,000 addresses (IPv4), 500/s"
+  sudo scripts/bench overload --short        twelve minutes instead of two hours
   sudo scripts/bench --json > bench.json
   sudo scripts/bench drops rates --plots docs
 
@@ -78,12 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 3
     console = Console(stderr=True, highlight=False)
     rows: list[Row] = []
+    wanted = Options(options.trials, options.bans, options.only, options.short)
     netns.sweep()
     try:
         with netns.unwinding():
             for name in options.figures or FIGURES:
                 with console.status(f"measuring: {name}"):
-                    rows += FIGURES[name](Options(options.trials, options.bans, options.only))
+                    rows += FIGURES[name](wanted)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     if options.plots:
@@ -109,6 +111,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=200, help="of latency (default: 200)")
     parser.add_argument("--bans", type=int, default=1_000_000, help="of million (default: 10**6)")
     parser.add_argument("--only", default="", metavar="TEXT", help="overload: runs with this name")
+    parser.add_argument(
+        "--short", action="store_true", help="overload: a selection, twelve minutes"
+    )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write pictures there")
     options = parser.parse_args(argv)
     if unknown := set(options.figures) - set(FIGURES):

@@ -4,6 +4,7 @@ Each function makes its own lab, measures on the real daemon (or, where it says 
 it) and returns rows. Owns nothing.
 """
 
+import compileall
 import contextlib
 import itertools
 import json
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import throttled
 from lab.daemon.daemon import THROTTLED, daemon
 from lab.figures import latency
 from lab.figures.asked import asked
@@ -189,7 +191,7 @@ def memory(_: Options) -> list[Row]:
         tracked = at.guard.status().clients
         each = (at.guard.memory() - idle) / tracked
     return [
-        Row("memory, idle", "≤ 60 MB", f"{idle / 1e6:.1f} MB", idle <= 60_000_000, {"bytes": idle}),
+        Row("memory, idle", "≤ 45 MB", f"{idle / 1e6:.1f} MB", idle <= 45_000_000, {"bytes": idle}),
         Row(
             f"memory of a client, {tracked:,} tracked",
             "≤ 500 bytes",
@@ -198,6 +200,40 @@ def memory(_: Options) -> list[Row]:
             {"bytes": each, "tracked": tracked},
         ),
     ]
+
+
+def starts(_: Options) -> list[Row]:
+    """From the start of the daemon until it protects, and the commands used most: medians of 5."""
+    compileall.compile_dir(
+        str(Path(throttled.__file__).parent), quiet=1
+    )  # as where it is installed
+    times: dict[str, list[float]] = {}
+    with rig(start=False) as at:
+        for _number in range(5):
+            times.setdefault("start to protecting", []).append(_seconds(at.guard.start))
+            for argv in (["status"], ["list"], ["unban", "198.51.100.99"]):
+                run = partial(at.guard.command, *argv)
+                times.setdefault(f"throttled {argv[0]}", []).append(_seconds(run))
+            at.guard.stop()
+    medians = {what: statistics.median(each) for what, each in times.items()}
+    limits = dict.fromkeys(medians, 0.25) | {"start to protecting": 0.5}
+    return [
+        Row(
+            what,
+            f"≤ {limits[what]:g} s",
+            f"{seconds:.2f} s",
+            seconds <= limits[what],
+            {"seconds": seconds},
+        )
+        for what, seconds in medians.items()
+    ]
+
+
+def _seconds(step: Callable[[], object]) -> float:
+    """Return how long a step takes."""
+    began = time.monotonic()
+    step()
+    return time.monotonic() - began
 
 
 def offenders(_: Options) -> list[Row]:
@@ -216,9 +252,9 @@ def offenders(_: Options) -> list[Row]:
     return [
         Row(
             "10,000 offenders in a log at once",
-            "in the kernel ≤ 2 s",
+            "in the kernel ≤ 0.8 s",
             f"{seconds:.2f} s",
-            seconds <= 2.0,
+            seconds <= 0.8,
             {"seconds": seconds},
         ),
         Row(
@@ -244,9 +280,9 @@ def flood(_: Options) -> list[Row]:
     return [
         Row(
             "200,000 flood lines, 5,000 offenders banned",
-            "≤ 2 s of CPU",
+            "≤ 0.9 s of CPU",
             f"{used:.2f} s",
-            used <= 2.0,
+            used <= 0.9,
             {"seconds": used},
         )
     ]
@@ -322,6 +358,7 @@ FIGURES: dict[str, Callable[[Options], list[Row]]] = {
     "million-xdp": partial(million, backend="xdp"),
     "replay": replay,
     "memory": memory,
+    "start": starts,
     "offenders": offenders,
     "flood": flood,
     "ban": ban,

@@ -2,7 +2,7 @@
 
 Each row is a run of its own Postfix and daemon: bots (`lab.mail.swarm`), a known good server with a
 message every 0.25 s, newcomers with a mail server's retries, a user on port 587. Beside the rows
-with the daemon stand a quiet one and those without. Owns nothing.
+with the daemon stand quiet ones and those without. Owns nothing.
 """
 
 import contextlib
@@ -25,23 +25,55 @@ from throttled.model import Evidence
 from throttled.store.store import Store
 
 _DAY = 86400.0
+_CALM = "overload: no bots, a known good server, with [overload] and without"
 _STORM = "overload: newcomers beside an honest storm, 300 clients/s for 3 s"
+_OFF = '[overload]\nmx = "off"\nsubmission = "off"\n'
 _KINDS = ("quit", "rcpt", "silent")
-_COUNTS = (1_000, 5_000, 20_000)
-_RATE, _SECONDS, _PATIENCE = 500.0, 30.0, 120.0
+_COUNTS = (1_000, 5_000, 20_000, 50_000)
+_RATES = (100.0, 500.0, 2_000.0)
+#: With `--short`: each kind of bots from each number of addresses, once each; each number and each
+#: rate with both IP versions.
+_SELECTED = (
+    ("quit", 100.0, 1_000, 4),
+    ("quit", 500.0, 5_000, 6),
+    ("quit", 2_000.0, 20_000, 4),
+    ("quit", 500.0, 50_000, 6),
+    ("rcpt", 500.0, 1_000, 6),
+    ("rcpt", 500.0, 5_000, 4),
+    ("rcpt", 100.0, 20_000, 6),
+    ("rcpt", 2_000.0, 50_000, 6),
+    ("silent", 2_000.0, 1_000, 4),
+    ("silent", 100.0, 5_000, 4),
+    ("silent", 500.0, 20_000, 6),
+    ("silent", 500.0, 50_000, 4),
+)
+_SECONDS, _PATIENCE = 30.0, 120.0
+_SHORT, _SHORT_PATIENCE = 15.0, 10.0
+#: Runs in which newcomers are judged that come from as many networks as there is room for: as long
+#: as all of an attack's networks need to have their turn, and as long again.
+_LONG = (("rcpt", 150.0), ("quit", 120.0), ("silent", 400.0))
 #: Seconds of the attack that do not count for the worst delay: until the cap is reached.
 _FIRST = 1.0
+#: Seconds that silent strangers have while others wait (0.3 of `idle`), and until they are ended.
+_SILENT, _ENDED = 3.0, 5.0
+#: More networks than this do not all have their turn in a run of half a minute.
+_NETWORKS = 400
 
 
 class Attack(NamedTuple):
     """What the bots do."""
 
     kind: str = "rcpt"
-    rate: float = _RATE
+    rate: float = 500.0
     addresses: int = 5_000
     version: int = 4
     seconds: float = _SECONDS
     begins: float | None = None  # seconds in which connections are opened; None: all
+
+    @property
+    def networks(self) -> int:
+        """How many networks (/24, /64) it comes from; see `swarm.addresses`."""
+        return self.addresses if self.version == 6 else min(400, self.addresses)
 
 
 class Outcome(Struct):
@@ -57,7 +89,7 @@ class Outcome(Struct):
 
 
 def overload(options: Options) -> list[Row]:
-    """Measure each kind of bots from 1,000, 5,000 and 20,000 addresses.
+    """Measure each kind of bots, from 1,000 to 50,000 addresses, at 100 to 2,000 connections/s.
 
     Only those runs whose name has `options.only` in it, and always the quiet one, which the others
     are compared with.
@@ -65,23 +97,35 @@ def overload(options: Options) -> list[Row]:
     with lab() as at, besieged(at) as guard:
         quiet = attack(at, guard, None)
     rows = [_quiet(quiet)]
-    bare = Attack(seconds=20.0)
+    if options.only in _CALM:
+        rows.append(_calm(quiet))
+    bare = Attack(seconds=_SHORT)
     if options.only in _name(bare, bare=True):
         with lab() as at:
             rows += _rows(bare, attack(at, None, bare), quiet, bare=True)
     if options.only in _STORM:
         rows.append(_storm())
-    for kind, count in itertools.product(_KINDS, _COUNTS):
-        # 20,000 addresses of IPv4 are 400 networks here.
-        how = Attack(kind, addresses=count, version=6 if count > 5_000 else 4)
+    for how in _attacks(short=options.short):
         if options.only in _name(how):
+            patience = _SHORT_PATIENCE if how.seconds < _SECONDS else _PATIENCE
             with lab() as at, besieged(at, how.version) as guard:
-                rows += _rows(how, attack(at, guard, how, patience=_PATIENCE), quiet)
+                rows += _rows(how, attack(at, guard, how, patience), quiet)
     return rows
+
+
+def _attacks(*, short: bool) -> Iterator[Attack]:
+    if short:
+        yield from (Attack(*each, seconds=_SHORT) for each in _SELECTED)
+    else:
+        for kind, rate, count, version in itertools.product(_KINDS, _RATES, _COUNTS, (4, 6)):
+            yield Attack(kind, rate, count, version)
+    for kind, seconds in _LONG[: 1 if short else None]:
+        yield Attack(kind, version=6, seconds=seconds)
 
 
 def _name(how: Attack, *, bare: bool = False) -> str:
     name = f"overload: {how.kind}, {how.addresses:,} addresses (IPv{how.version}), {how.rate:.0f}/s"
+    name += f" for {how.seconds:.0f} s" if how.seconds > _SECONDS else ""
     return name + (", without the daemon" if bare else "")
 
 
@@ -114,16 +158,31 @@ def _quiet(quiet: Outcome) -> Row:
     )
 
 
+def _calm(quiet: Outcome) -> Row:
+    """Compare calm times with those of a daemon that limits no strangers."""
+    with lab() as at, daemon(at.server, at.mail.config, _OFF) as guard:
+        guard.start()
+        off = attack(at, guard, None)
+    ratio = statistics.median(_times(quiet.known)) / statistics.median(_times(off.known))
+    more, postfix = quiet.daemon - off.daemon, quiet.cpu / off.cpu
+    return Row(
+        _CALM,
+        "median ≤ 1.1 of without, daemon + ≤ 0.5 % of a core",
+        f"{ratio:.2f}, {more:+.1%}; Postfix's CPU {postfix:.2f}",
+        ratio <= 1.1 and more <= 0.005,
+        {"ratio": ratio, "daemon": more, "postfix": postfix},
+    )
+
+
 def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) -> list[Row]:
-    """Return a row for known good clients, and one for newcomers."""
+    """Return rows for known good clients, newcomers, users, and silent strangers."""
     name = _name(how, bare=bare)
     usual = statistics.median(_times(quiet.known))
     times = _times(found.known) or [0.0]
     median, worst = statistics.median(times), _worst(found)
-    slow = statistics.median(_times(found.newcomers) or [0.0])
     values = {"median": median, "worst": worst, "postfix": found.cpu, "daemon": found.daemon}
     reached = not found.known.others and median <= 1.5 * usual and worst <= 0.1
-    return [
+    rows = [
         Row(
             name,
             "all, median ≤ 1.5 of quiet, worst ≤ 100 ms after 1 s",
@@ -132,13 +191,7 @@ def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) ->
             bare or reached,
             {**values, "accepted": len(times), "sent": found.known.sent, "usual": usual},
         ),
-        Row(
-            "… newcomers, each from a network of its own",
-            "all in the end, median ≤ 10 s",
-            f"{_share(found.newcomers)}, at the first try {found.newcomers.first}, {slow:.1f} s",
-            bare or how.addresses > 5_000 or (not found.newcomers.others and slow <= 10),
-            {"accepted": len(found.newcomers.accepted), "median": slow},
-        ),
+        _newcomers(how, found.newcomers, bare=bare),
         Row(
             "… users who submit mail",
             "all",
@@ -147,6 +200,39 @@ def _rows(how: Attack, found: Outcome, quiet: Outcome, *, bare: bool = False) ->
             {"accepted": len(found.user.accepted)},
         ),
     ]
+    stayed = [] if found.bots is None else found.bots.stayed
+    if how.kind == "silent" and stayed and not bare:
+        rows.append(_silent(stayed))
+    return rows
+
+
+def _newcomers(how: Attack, visits: Visits, *, bare: bool) -> Row:
+    """Return the row of newcomers; those that still wait count with the time they have waited."""
+    waited = [seconds for _written, seconds in (*visits.accepted, *visits.others)]
+    median, worst = statistics.median(waited), max(waited)
+    lasts = how.networks <= _NETWORKS and how.seconds >= _SECONDS
+    judged = not bare and (lasts or how.seconds > _SECONDS)
+    return Row(
+        "… newcomers, each from a network of its own",
+        "all in the end, median ≤ 10 s" if judged else "stated",
+        f"{_share(visits)}, at the first try {visits.first}, median {median:.1f} s, "
+        f"{'still waiting' if visits.others else 'slowest'} {worst:.0f} s",
+        not judged or (median <= 10 and not visits.others),
+        {"accepted": len(visits.accepted), "sent": visits.sent, "median": median, "worst": worst},
+    )
+
+
+def _silent(stayed: list[float]) -> Row:
+    """Return the row of silent sessions that were ended."""
+    late = max(stayed) - _SILENT
+    return Row(
+        f"… places of silent strangers, {_SILENT:.0f} s after the greeting",
+        f"free again within {_ENDED:.0f} s",
+        f"{len(stayed)} ended, median {statistics.median(stayed) - _SILENT:+.1f} s, "
+        f"slowest {late:+.1f} s",
+        late <= _ENDED,
+        {"ended": len(stayed), "worst": late},
+    )
 
 
 def _worst(found: Outcome) -> float:

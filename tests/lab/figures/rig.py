@@ -32,6 +32,7 @@ class Options(NamedTuple):
     trials: int = 200
     bans: int = 1_000_000
     only: str = ""  # of overload: runs whose name has this in it
+    short: bool = False  # of overload: a selection of runs, each a short one
 
 
 class Row(Struct):

@@ -10,9 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lab.daemon.daemon import Daemon, daemon
 from lab.fleet.server import SITE, Process, Server
 from lab.network.netns import Namespace, namespace, until
+from throttled.control import client
+from throttled.control.requests import FleetStatus
 from throttled.model import Action
 
 #: Makes clients, each in a network of its own.
@@ -153,8 +157,8 @@ class Host:
         return f" {subject} " in listed.replace(",", " ").replace("\n", " ").replace("\t", " ")
 
     def status(self) -> Any:
-        """Return what `throttled fleet status --json` says."""
-        return self.guard.ask("fleet", "status")
+        """Return what `throttled fleet status --json` prints, asked over the socket: 1 ms."""
+        return msgspec.to_builtins(client.request(self.guard.socket, FleetStatus()))
 
     def peer(self, name: str) -> Any:
         """Return what it says about a peer; {}: it knows none of this name."""

@@ -79,7 +79,9 @@ class Host:
         return waits
 
     def bans(self, now: Moment = NOW) -> dict[str, str]:
-        return {s.subject: s.origin for s in self.store.snapshots(now.wall) if s.action == "ban"}
+        return {
+            s.subject: s.origin for s in self.store.listing.snapshots(now.wall) if s.action == "ban"
+        }
 
     def health(self, later: float = 0.0) -> set[str]:
         return {finding.key for finding in findings(self.fleet, NOW.boot + later)}

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from lab.machines.guest import Failed
 from lab.machines.knock import Knocks, knock_while
 from lab.machines.site import CONFIG, PACKAGE, PATIENCE, SHARE, TREE, Site
+from lab.machines.strangers import by_bpf, strangers
 from lab.mail.asking import check
 from lab.mail.bots import Bot
 from lab.network.netns import SERVER4
@@ -182,6 +183,7 @@ def _xdp(site: Site) -> str:
         for v6 in (False, True):
             site.attack(site.source(v6=v6))
             site.good(v6=v6)
+        by_bpf(site)
         site.run("throttled check")
         return _restarted(site)
 
@@ -329,6 +331,7 @@ CHECKS = (
     Check("throttled check", _check),
     Check("nftables: abuse stopped, IPv4 and IPv6; good sender", _abuse),
     Check("sensor in the unit", _sensor),
+    Check("strangers wait at the cap, by BPF in the unit", strangers),
     Check("unban", _unban),
     Check("Postfix asks; its queue is read in the unit", _asked),
     Check("throttled postfix", _limits),

@@ -28,7 +28,7 @@ _NETWORKS4 = 400
 _FIRST4 = int(ipaddress.ip_address("198.18.16.0"))
 _FIRST6 = int(ipaddress.ip_address("2001:db8:b::1"))
 _TICK = 0.004
-_MOST = 15_000  # sockets; more connections are not tried
+_MOST = 19_500  # sockets, 500 less than the files a process may have here; no more are tried
 
 #: What a bot says, each after the reply to the one before; and after how many seconds the last of
 #: them is said again and again.
@@ -57,16 +57,18 @@ class Report(msgspec.Struct):
     greeted: int = 0
     done: int = 0  # sessions that said all
     lost: int = 0  # ended by the server before
+    stayed: list[float] = []  # seconds of each of these since the greeting, to two digits
     given_up: int = 0  # no answer within `_PATIENCE`
 
 
 class _Bot:
-    __slots__ = ("begun", "gone", "greeted", "sock", "step", "waits")
+    __slots__ = ("gone", "greeted", "sock", "step", "waits")
 
-    def __init__(self, sock: socket.socket, begun: float) -> None:
-        self.sock, self.begun = sock, begun
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
         self.step = -1  # -1: not connected
-        self.greeted = self.waits = self.gone = False
+        self.greeted = 0.0  # when
+        self.waits = self.gone = False
 
 
 def addresses(count: int, version: int) -> list[str]:
@@ -96,7 +98,7 @@ class _Run:
         start = self.report.began = time.monotonic()
         while (now := time.monotonic()) < start + seconds and not stopped():
             for _ in range(int(min(begins, now - start) * self.rate) - self.report.tried):
-                self._begin(now)
+                self._begin()
             for number, _ in self.epoll.poll(_TICK, 1000):
                 if (bot := self.bots.get(number)) is not None:
                     self._ready(bot)
@@ -111,7 +113,7 @@ class _Run:
         self.number += 1
         heapq.heappush(self.timers, (time.monotonic() + seconds, self.number, bot, act))
 
-    def _begin(self, now: float) -> None:
+    def _begin(self) -> None:
         report = self.report
         source = self.sources[report.tried % len(self.sources)]
         report.tried += 1
@@ -120,7 +122,7 @@ class _Run:
         sock = source_socket(source)
         sock.setblocking(False)
         sock.connect_ex((self.target, 25))
-        bot = self.bots[sock.fileno()] = _Bot(sock, now)
+        bot = self.bots[sock.fileno()] = _Bot(sock)
         self.epoll.register(sock, select.EPOLLOUT)
         self._later(_PATIENCE, bot, self._give_up)
 
@@ -149,7 +151,7 @@ class _Run:
 
     def _replied(self, bot: _Bot) -> None:
         if not bot.greeted:
-            bot.greeted = True
+            bot.greeted = time.monotonic()
             self.report.greeted += 1
             self._later(_STAYS, bot, self._end)
         if bot.waits or not self.lines:
@@ -172,6 +174,8 @@ class _Run:
 
     def _lose(self, bot: _Bot) -> None:
         self.report.lost += 1
+        if bot.greeted:
+            self.report.stayed.append(round(time.monotonic() - bot.greeted, 2))
         self._end(bot)
 
     def _end(self, bot: _Bot) -> None:

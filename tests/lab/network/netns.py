@@ -35,6 +35,8 @@ SOURCES4, SOURCES6 = "198.18.0.0/15", "2001:db8:b::/48"
 #: that no test passes or fails by the speed of the machine.
 DEADMAN = 60.0
 
+#: Seconds between two looks of a wait: after a quick one, and at most.
+_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; absent from Python's socket
 _RUN = Path("/run/netns")
@@ -159,12 +161,10 @@ def namespace(label: str) -> Iterator[Namespace]:
 def pair() -> Iterator[tuple[Namespace, Namespace]]:
     """Make a server (SERVER4, SERVER6) and a client that owns SOURCES4 and SOURCES6, wired."""
     with namespace("server") as server, namespace("client") as client:
-        _run(
-            ("ip", "-batch", "-"),
-            f"link add eth0 netns {server.name} type veth peer name eth0 netns {client.name}\n",
-        )
+        # In the server's: Linux 6.1 refuses a name that the namespace of the command has.
         _configure(
             server,
+            f"link add eth0 type veth peer name eth0 netns {client.name}",
             f"address add {SERVER4}/24 dev eth0",
             f"address add {SERVER6}/64 dev eth0 nodad",
             "link set eth0 up",
@@ -239,11 +239,15 @@ def until(happened: Callable[[], object], what: str, seconds: float = DEADMAN) -
     Raises:
         TimeoutError: it did not happen within `seconds`; `what` says what did not.
     """
-    end = time.monotonic() + seconds
+    asked = time.monotonic()
+    end = asked + seconds
     while not happened():
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > end:
             raise TimeoutError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.005)
+        # A question that takes long (a command) leaves the CPU to what is waited for.
+        time.sleep(min(max(_PAUSE, 3 * (now - asked)), _LONGEST_PAUSE))
+        asked = time.monotonic()
 
 
 def leftovers(pid: int | None = None) -> list[str]:

@@ -65,7 +65,7 @@ def test_what_the_daemon_stored(tmp_path: Path) -> None:
     found = Evidence()
     with closing(Store.open(str(tmp_path / "throttled.db"))) as store:
         store.record(NOW, [], [model.Evidence("198.51.100.7", NOW, 1)])
-        store.keep_peaks(peaks, watched, NOW)
+        store.peaks.write(peaks, watched, NOW)
         stored([found], store, NOW)
     assert found.reached == {"connection rate": {"198.51.100.7": 40}}
     assert found.highest("connection rate") == (40, "198.51.100.7")

@@ -56,11 +56,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ]
             good = [Evidence(f"198.51.{back % 9}.1", at - DAY, 2, 0)] if back % 50 == 0 else []
             store.record(at, decisions, good, (), activity)
-            store.count_drops(1000 - back + back % 11, at)
-        store.record_reports(
+            store.hourly.count_drops(1000 - back + back % 11, at)
+        store.senders.report(
             [Report(UNTIL - 60, "account:a", "x", "bounces", 11, 10, HOUR, "account:A")]
         )
-        store.add_sender_days([SenderDay("account:a", int((UNTIL - 60) // DAY), 3, 30)])
+        store.senders.add([SenderDay("account:a", int((UNTIL - 60) // DAY), 3, 30)])
     return path
 
 

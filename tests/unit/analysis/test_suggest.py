@@ -12,6 +12,7 @@ from throttled.clock import Moment
 from throttled.config.load import loads
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
+from throttled.decide.client_peaks import noted, watched
 from throttled.decide.suggest import Suggestion, Thresholds
 from throttled.decide.suggest_senders import Pair, SenderPeak, SenderSuggestion
 from throttled.enforce.dryrun import DryRun
@@ -115,7 +116,9 @@ def kept(tmp_path: Path) -> Config:
                 pipeline.counting.read(lines, [0] * len(lines), Moment(wall, wall))
                 pipeline.settle(Moment(wall, wall), ())
                 pipeline.recorder.record(Moment(wall, wall), positions=())
-                store.keep_peaks(pipeline.engine.peaks(9999), pipeline.engine.watched(), wall)
+                store.peaks.write(
+                    noted(pipeline.engine.gauges(), 9999), watched(pipeline.engine.gauges()), wall
+                )
     return config
 
 
@@ -210,7 +213,7 @@ def test_senders_of_the_store(kept: Config) -> None:
     )
     config = loads(f'[store]\npath = "{kept.store.path}"\n{own}', "test")
     with closing(Store.open(kept.store.path)) as store:
-        store.add_sender_days(
+        store.senders.add(
             [
                 SenderDay(f"account:user{n}", number, 1, 30, bounces={3: 4, 7: 20}.get(n, 0))
                 for number in (20000, 20001, 20003)

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from lab.machine.zone import zone  # noqa: F401 - a fixture
 from throttled.cli.main import main
-from throttled.control.protocol import Request, Result
+from throttled.control.requests import Request
+from throttled.control.results import Result
 from throttled.control.server import Peer, Server
 from throttled.enforce import registry
 from throttled.enforce.dryrun import DryRun

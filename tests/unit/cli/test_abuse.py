@@ -87,7 +87,7 @@ def store(tmp_path: Path, log: Path) -> Path:
     at = time.time() - 600
     with closing(Store.open(str(path))) as opened:
         status = log.stat()
-        source = opened.source(str(log), status.st_dev, status.st_ino)
+        source = opened.positions.source(str(log), status.st_dev, status.st_ino)
         second = log.read_bytes().index(b"\n") + 1
         lines = (Line(source, 0), Line(source, second), Line(99, 0))
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from throttled.control.protocol import AccountRow, Accounts, AccountsResult
+from throttled.control.requests import Accounts
+from throttled.control.results import AccountRow, AccountsResult
 from throttled.model import SenderDay
 from throttled.store.store import Store
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def store(tmp_path: Path) -> None:
     today = int(time.time() // 86400)
     opened = Store.open(str(tmp_path / "throttled.db"))
-    opened.add_sender_days(
+    opened.senders.add(
         [
             SenderDay("account:alice@example.test", today - 1, 1, 10),
             SenderDay("account:alice@example.test", today, 2, 1500, 30_000, 3, 4),

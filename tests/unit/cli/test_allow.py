@@ -3,7 +3,7 @@
 import pytest
 
 from throttled.cli.allow import changed, matches
-from throttled.control.protocol import AllowRow
+from throttled.control.results import AllowRow
 from throttled.store.names import GRACE
 
 NOW = 1_700_000_000.0

@@ -4,21 +4,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from throttled.control.protocol import (
+from throttled.control.requests import (
     Allow,
     Allowed,
-    AllowedResult,
-    AllowRow,
     Ban,
-    ChangeResult,
     Disallow,
-    Done,
     Reload,
     Request,
     Throttle,
     Unban,
     UnbanAll,
 )
+from throttled.control.results import AllowedResult, AllowRow, ChangeResult, Done
 from throttled.model import Snapshot
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from throttled.control.protocol import Done
+from throttled.control.results import Done
 from throttled.store.store import Store
 
 if TYPE_CHECKING:

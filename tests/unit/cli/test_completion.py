@@ -8,7 +8,8 @@ import pytest
 
 from throttled.cli import completion
 from throttled.cli.main import throttled
-from throttled.control.protocol import FindResult, FleetPeer, FleetResult, Found, List, ListResult
+from throttled.control.requests import List
+from throttled.control.results import FindResult, FleetPeer, FleetResult, Found, ListResult
 from throttled.errors import NotPermittedError
 from unit.cli.conftest import Daemon
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from throttled.cli.daemon import socket_path
-from throttled.control.protocol import Done
+from throttled.control.results import Done
 
 if TYPE_CHECKING:
     import pytest

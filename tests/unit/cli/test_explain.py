@@ -7,7 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from throttled.cli import explained
-from throttled.control.protocol import AllowRow, Explain, ExplainResult, LogText, MeterRow
+from throttled.control.requests import Explain
+from throttled.control.results import AllowRow, ExplainResult, LogText, MeterRow
 from throttled.model import JOURNAL, Decision, Past, Rate, Scope, Snapshot
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from throttled.control.protocol import Find, FindResult, Found
+from throttled.control.requests import Find
+from throttled.control.results import FindResult, Found
 
 if TYPE_CHECKING:
     from unit.cli.conftest import Cli, Daemon

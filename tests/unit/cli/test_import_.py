@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from throttled.control.bulk import Refusal
-from throttled.control.protocol import MAX_ENTRIES, Entered, Import, ImportResult
+from throttled.control.requests import MAX_ENTRIES, Entered, Import
+from throttled.control.results import ImportResult
 from throttled.errors import NotRunningError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from throttled.control.protocol import List, ListResult, Request, Result
+from throttled.control.requests import List, Request
+from throttled.control.results import ListResult, Result
 from throttled.model import Rate, Snapshot
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import pytest
 
 from throttled.cli import lists
 from throttled.cli.lists import Bad, Wanted
-from throttled.control.protocol import Entered
+from throttled.control.requests import Entered
 
 NOW = 1_800_000_000.0
 

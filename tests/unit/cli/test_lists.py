@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from throttled.cli import lists, output
 from throttled.cli.lists import Bad, Wanted
-from throttled.control.protocol import AllowRow, Entered, ListResult
+from throttled.control.requests import Entered
+from throttled.control.results import AllowRow, ListResult
 from throttled.errors import UsageError
 from throttled.model import Snapshot
 

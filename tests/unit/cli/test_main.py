@@ -15,7 +15,7 @@ import pytest
 from throttled import __version__
 from throttled.cli import main as main_module
 from throttled.cli.main import COMMANDS, throttled
-from throttled.control.protocol import Done, ListResult
+from throttled.control.results import Done, ListResult
 from throttled.errors import NotPermittedError, RefusedError
 
 if TYPE_CHECKING:

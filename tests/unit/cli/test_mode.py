@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from throttled.control.protocol import Done, Reload, Request, Status
+from throttled.control.requests import Reload, Request, Status
+from throttled.control.results import Done
 from throttled.control.server import Peer
 from throttled.errors import BackendError
 from unit.cli.test_status import RESULT

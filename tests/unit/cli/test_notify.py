@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.programs import smtp_sink
-from throttled.control.protocol import Done, NotifyTest
+from throttled.control.requests import NotifyTest
+from throttled.control.results import Done
 from throttled.errors import ThrottledError
 
 if TYPE_CHECKING:

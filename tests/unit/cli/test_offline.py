@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from throttled.control.protocol import ListResult
+from throttled.control.results import ListResult
 from throttled.model import Decision, Evidence, Facts
 from throttled.store.store import Filter, Store
 
@@ -62,16 +62,16 @@ def test_list(cli: "Cli") -> None:
 
 def test_a_daemon_that_answers_is_believed(cli: "Cli", store: Store, daemon: "Daemon") -> None:
     daemon.answer = ListResult([], 0)
-    assert store.total(time.time()) == 4
+    assert store.listing.total(time.time()) == 4
     ended = cli("list")
     assert (ended.out, ended.err) == ("no active entries\n", "")
 
 
 def test_explain(cli: "Cli", store: Store) -> None:
-    store.allow(NETWORK, 0.0, "the office", time.time())
-    store.allow(".example.com", 0.0, "", time.time())
-    store.allow("198.51.100.8", 0.0, "", time.time())
-    store.allow("2001:db8::/32", 0.0, "", time.time())
+    store.allowlist.allow(NETWORK, 0.0, "the office", time.time())
+    store.allowlist.allow(".example.com", 0.0, "", time.time())
+    store.allowlist.allow("198.51.100.8", 0.0, "", time.time())
+    store.allowlist.allow("2001:db8::/32", 0.0, "", time.time())
     result = cli("explain", BANNED, "--json").json()
     assert result["network"] == NETWORK
     assert sorted((row["subject"], row["scope"]) for row in result["active"]) == [
@@ -106,7 +106,7 @@ def test_an_account_is_named_with_and_without_the_local_domain(
     monkeypatch.setattr("throttled.cli.offline.facts", lambda _settings: facts)
     store.record(time.time(), [_decision("account:alice", scope="submission")])
     assert cli("unban", "account:Alice@example.test").code == 0
-    assert store.snapshots(time.time(), Filter(subject="account:alice")) == []
+    assert store.listing.snapshots(time.time(), Filter(subject="account:alice")) == []
 
 
 @pytest.mark.usefixtures("store")
@@ -121,13 +121,13 @@ def test_unban_of_many(cli: "Cli", store: Store) -> None:
     ended = cli("unban", "2001:db8::1", BANNED, "203.0.113.9")
     assert (ended.code, ended.out) == (1, "2 unbanned, 1 not\n")  # the kernel has no network
     assert "203.0.113.9 is neither throttled nor banned" in ended.err
-    assert [row.subject for row in store.snapshots(time.time())] == [NETWORK]
+    assert [row.subject for row in store.listing.snapshots(time.time())] == [NETWORK]
     ended = cli("unban", "--within", NETWORK)
     assert ended.err.count("the daemon is not running") == 1
     assert (ended.code, ended.out) == (0, "1 unbanned\n")
     ended = cli("unban", "--within", NETWORK)
     assert (ended.code, "nothing of that is throttled or banned" in ended.err) == (1, True)
-    assert [change.op for change in store.changes()][:3] == ["unban-many"] * 3
+    assert [change.op for change in store.audit.changes()][:3] == ["unban-many"] * 3
 
 
 def test_unban_with_an_exemption(cli: "Cli", store: Store) -> None:
@@ -149,16 +149,16 @@ def test_what_is_not_banned_cannot_be_unbanned(cli: "Cli") -> None:
 
 def test_unban_all(cli: "Cli", store: Store) -> None:
     assert cli("unban", "--all", "--scope", "submission").out == "1 unbanned\n"
-    assert store.total(time.time()) == 3
+    assert store.listing.total(time.time()) == 3
     assert cli("unban", "--all").out == "3 unbanned\n"
-    assert store.total(time.time()) == 0
+    assert store.listing.total(time.time()) == 0
 
 
 def test_allow_lifts_what_is_inside_and_disallow_undoes_it(cli: "Cli", store: Store) -> None:
     ended = cli("allow", NETWORK, "--note", "the office")
     assert ended.code == 0
     assert f"{NETWORK} is allowed" in ended.out
-    assert store.total(time.time()) == 1
+    assert store.listing.total(time.time()) == 1
     assert cli("allow", ".example.com", "--for", "1h").code == 0
     rows = cli("allow", "--json").json()["rows"]
     assert [(row["what"], row["note"]) for row in rows] == [
@@ -168,7 +168,7 @@ def test_allow_lifts_what_is_inside_and_disallow_undoes_it(cli: "Cli", store: St
     assert cli("explain", BANNED, "--json").json()["protected"]
     assert cli("disallow", NETWORK).code == 0
     assert cli("disallow", NETWORK).code == 1
-    assert [row.what for row in store.allowed(time.time())] == [".example.com"]
+    assert [row.what for row in store.allowlist.entries(time.time())] == [".example.com"]
 
 
 @pytest.mark.usefixtures("store")
@@ -193,7 +193,7 @@ def test_changes_are_recorded_and_looks_are_not(cli: "Cli", store: Store) -> Non
     cli("list")
     cli("unban", BANNED)
     cli("unban", BANNED)
-    refused, done = store.changes()
+    refused, done = store.audit.changes()
     assert (done.op, done.subject, done.uid, done.pid) == (
         "unban",
         BANNED,
@@ -217,7 +217,7 @@ def test_in_mode_observe_the_database_of_what_is_observed_is_shown(
     observed.close()
     assert [row["subject"] for row in cli("list", "--json").json()["rows"]] == ["203.0.113.7"]
     assert cli("unban", BANNED).code == 0  # really banned before it observed
-    assert store.total(time.time()) == 2
+    assert store.listing.total(time.time()) == 2
 
 
 IN_A_NAMESPACE = """

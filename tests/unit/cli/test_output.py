@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttled.cli import output
-from throttled.control.protocol import AllowRow
+from throttled.control.results import AllowRow
 from throttled.model import Finding
 
 NOW = 1_790_000_000.25

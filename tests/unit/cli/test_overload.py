@@ -32,6 +32,12 @@ def test_calm_is_one_line() -> None:
     assert short([CALM]) == ""
 
 
+def test_why_no_better_means_is_used() -> None:
+    first, reason = lines([replace(CALM, means="nftables", unusable=["bpf: no BPF here"])])
+    assert first.endswith("(nftables)")
+    assert reason == "not by bpf: no BPF here"
+
+
 def test_who_is_delayed_since_when_and_which_networks_most() -> None:
     _, dropped, delayed, networks = lines([busy()])
     assert dropped == (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from throttled.control.protocol import Done
+from throttled.control.results import Done
 from throttled.enforce import registry
 from throttled.errors import BackendError
 from throttled.linux.claim import beside

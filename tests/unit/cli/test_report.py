@@ -42,14 +42,14 @@ def store(tmp_path: Path) -> Path:
                 Decision(at, "throttle", "2001:db8::7", "mx", f"{EVIL}{back % 3}", 0, at + 600, ""),
             ]
             opened.record(at, decisions, (), (), activity)  # type: ignore[arg-type]
-            opened.count_drops(5_000 - 7 * back, at)
+            opened.hourly.count_drops(5_000 - 7 * back, at)
         good = [Evidence("203.0.113.5", base - 86400, 40, 2)]
         opened.record(base, (), good)
         name = f"account:{EVIL.casefold()}"
-        opened.record_reports(
+        opened.senders.report(
             [Report(base - 5, name, EVIL, "bounces", 11, 10, HOUR, f"account:{EVIL}")]
         )
-        opened.add_sender_days([SenderDay(name, int((base - 5) // 86400), 7, 9, 1, 1)])
+        opened.senders.add([SenderDay(name, int((base - 5) // 86400), 7, 9, 1, 1)])
         sender = Decision(base - 5, "throttle", name, "submission", EVIL, 0, base, "")
         opened.record(base, [sender])
     return path
@@ -66,7 +66,9 @@ def test_text(cli: "Cli") -> None:
     assert "Changes: compared with the same hours a week before." in lines
     for title in ("By limit", "Worst networks", "Worst clients", "Busiest senders, in whole days"):
         assert any(line.startswith(title) for line in lines), title
-    assert any(" errors h<script>" in line for line in lines)  # a client's name
+    named = [line for line in lines if " errors h<script>" in line]  # clients' names
+    assert " mails " in named[-1]  # a good sender
+    assert len(named) > 1
     assert "\x1b" not in ended.out
     assert "\u202e" not in ended.out
     assert cli("report", "--day").out.splitlines()[0] != lines[0]

@@ -17,16 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Sparkline, Static
+from textual.widgets import DataTable, Label, Sparkline, Static
 
+from lab.daemon.in_process import BOUND, Lab, live
 from throttled.cli.screen import Screen
 from throttled.cli.screen_parts import Question, Reading
-from throttled.control import client, protocol
-from throttled.control.protocol import AllowedResult, Request, Top, TopResult, Totals
+from throttled.control import client, requests, results
+from throttled.control.requests import Request, Top
+from throttled.control.results import AllowedResult, TopResult, Totals
 from throttled.errors import NotRunningError
-from unit.service.test_daemon import BOUND, Lab, live
+from throttled.printable import harmless, printable
 
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
 A = "198.51.100.7"
@@ -128,6 +131,61 @@ def test_names_with_blanks_are_chosen_whole_and_cut_where_long(tmp_path: Path) -
     live(tmp_path, with_screen)
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        f"{'y' * 290} the end",
+        f"\u202e{B[::-1]}",  # reads backwards as another client
+        f"a{chr(27)}]0;title\x07{chr(27)}[2Jb\x00\x9b1m",
+        f"a{chr(0x301) * 60}b",
+        "x\u200d\u200bx [/bold] [@click=app.quit]x[/]",
+        "\u0627\u0644\u0639\u0631 1 2",
+    ],
+)
+def test_a_hostile_name_is_asked_about_whole_and_as_it_is(tmp_path: Path, hostile: str) -> None:
+    name = f"account:{hostile}"
+
+    async def with_screen(lab: Lab) -> None:
+        lab.garbage(A, 5)
+        await lab.listed(1)
+        first = await lab.ask(Top(), TopResult)
+        first = replace(
+            first,
+            worst=[replace(row, subject=name, name=name, why=name) for row in first.worst],
+            latest=[replace(row, subject=name, name=name, why=name) for row in first.latest],
+        )
+        asked: list[Request] = []
+
+        def ask(request: Request, _kind: type[Any]) -> Any:
+            asked.append(request)
+            raise NotRunningError(name, name)
+
+        screen = Screen(ask, first, every=60.0)
+        async with screen.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            await pilot.press("b")
+            await pilot.pause()
+            drawn = _drawn(screen)
+            assert all(map(harmless, "".join(drawn)))
+            place = screen.screen.query_one(Label).region
+            lines = (line[place.x + 2 : place.right - 2] for line in drawn[place.y : place.bottom])
+            whole = f"ban {printable(name)}?  [y]es [n]o"
+            assert "".join(whole.split()) in "".join("".join(lines).split())
+            await pilot.press("y")
+            await _until(pilot, lambda: len(asked) > 1)
+            assert asked[0] == requests.Ban(name)
+            await pilot.pause()
+            assert all(map(harmless, "".join(_drawn(screen))))
+
+    live(tmp_path, with_screen)
+
+
+def _drawn(screen: Screen) -> list[str]:
+    """Return the lines on the terminal."""
+    lines = screen.screen._compositor.render_strips()
+    return ["".join(segment.text for segment in strip) for strip in lines]
+
+
 def test_stored_history_is_drawn_at_the_start(tmp_path: Path) -> None:
     async def with_screen(lab: Lab) -> None:
         lab.garbage(B, 11)
@@ -221,7 +279,7 @@ def test_keys_ban_unban_and_allow_what_is_under_the_cursor(tmp_path: Path) -> No
         await _until(pilot, lambda: len(_rows(screen, "#worst")) == 1)  # A is evicted
         await pilot.press("a", "enter")
         await lab.listed(0)
-        allowed = await lab.ask(protocol.Allowed(), AllowedResult)
+        allowed = await lab.ask(requests.Allowed(), AllowedResult)
         assert [row.what for row in allowed.rows] == [B]
 
     drive(tmp_path, story)
@@ -259,7 +317,7 @@ def test_explain_opens_and_closes(tmp_path: Path) -> None:
 def test_markup_written_by_a_client_is_shown_as_it_is(tmp_path: Path) -> None:
     async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
         why = "[bold]x[/bold] \x1b[31m"
-        await lab.ask(protocol.Ban(B, why=why), protocol.ChangeResult)
+        await lab.ask(requests.Ban(B, why=why), results.ChangeResult)
         await _until(pilot, lambda: len(_rows(screen, "#latest")) > 1)
         assert "[bold]x[/bold]" in _rows(screen, "#latest")[0][3]
         assert "\x1b" not in _rows(screen, "#latest")[0][3]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from throttled.control.protocol import ExplainResult, SenderFacts, SenderMeterRow
+from throttled.control.results import ExplainResult, SenderFacts, SenderMeterRow
 from throttled.model import Past, Report, SenderRow, Snapshot
 
 if TYPE_CHECKING:

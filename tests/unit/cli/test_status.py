@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from throttled.control.protocol import PatternStatus, Status, StatusResult, TailStatus, Totals
+from throttled.control.requests import Status
+from throttled.control.results import PatternStatus, StatusResult, TailStatus, Totals
 from throttled.model import Finding
 
 if TYPE_CHECKING:

@@ -150,7 +150,7 @@ def test_what_the_daemon_kept(cli: "Cli", config_file: Path) -> None:
     assert (ended.code, "no daemon" in ended.err or "database" in ended.err) == (1, True)
     path = load(str(config_file)).database()
     store = Store.open(path)
-    store.keep_peaks([Peak("203.0.113.7", "mx", "errors", "errors", 600.0, 9)], [], time.time())
+    store.peaks.write([Peak("203.0.113.7", "mx", "errors", "errors", 600.0, 9)], [], time.time())
     store.close()
     lines = cli("suggest", "--store").out.splitlines()
     assert lines[:2] == [
@@ -175,7 +175,7 @@ def test_senders(cli: "Cli", config_file: Path) -> None:
             for day in range(today - 3, today + 1)
             for who, sent in accounts.items()
         ]
-        store.add_sender_days(days)
+        store.senders.add(days)
     out = cli("suggest", "--store").out
     lines = out.splitlines()
     start = lines.index("own: messages within 1d, of each account")

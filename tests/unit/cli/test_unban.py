@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from throttled.control.bulk import MAX_UNBANS, Refusal, UnbanMany, UnbanManyResult
-from throttled.control.protocol import Entered, Import, ImportResult, List, ListResult, Request
+from throttled.control.requests import Entered, Import, List, Request
+from throttled.control.results import ImportResult, ListResult
 from throttled.control.server import Peer
 from throttled.model import Snapshot
 

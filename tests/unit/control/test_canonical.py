@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from throttled.control import canonical, wire
 from throttled.control.bulk import UnbanMany
-from throttled.control.protocol import (
+from throttled.control.requests import (
     Allow,
     Audit,
     Ban,

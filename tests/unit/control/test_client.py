@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from throttled.control import client, protocol
-from throttled.control.protocol import Done, Explain, Ping, Request, Result
+from throttled.control import client, results
+from throttled.control.requests import Explain, Ping, Request
+from throttled.control.results import Done, Result
 from throttled.control.server import Peer, Server
 from throttled.errors import (
     NotPermittedError,
@@ -119,7 +120,7 @@ def test_something_else_answers(tmp_path: Path) -> None:
 
 
 def test_an_endless_answer_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MAX_REPLY", 1000)
+    monkeypatch.setattr(results, "MAX_REPLY", 1000)
     with (
         _peer(tmp_path / "s", b"x" * 2000, hold=True),
         pytest.raises(ThrottledError, match="too long"),

@@ -23,7 +23,8 @@ from lab.network import netns
 from throttled.control import client
 from throttled.control import server as server_module
 from throttled.control.admission import CONNECTIONS, PER_USER, Admission
-from throttled.control.protocol import MAX_REQUEST, Done, Explain, Ping, Request, Result, Unban
+from throttled.control.requests import MAX_REQUEST, Explain, Ping, Request, Unban
+from throttled.control.results import Done, Result
 from throttled.control.server import Peer, Server
 from throttled.errors import ConfigError, NotPermittedError, RefusedError
 from throttled.linux.claim import beside
@@ -383,10 +384,10 @@ def _as(uid: int, groups: list[int], path: Path) -> str:
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from throttled.control import client, protocol\n"
+        "from throttled.control import client, requests\n"
         "from throttled.errors import ThrottledError\n"
         f"os.setgroups({groups}); os.setgid(60001); os.setuid({uid})\n"
-        "try: print(client.request(Path(sys.argv[1]), protocol.Ping()).message)\n"
+        "try: print(client.request(Path(sys.argv[1]), requests.Ping()).message)\n"
         "except ThrottledError as error: print(error.message)\n"
     )
     return subprocess.run(

@@ -9,39 +9,41 @@ from hypothesis import strategies as st
 from throttled.control import wire
 from throttled.control.bulk import UnbanMany
 from throttled.control.fields import Part
-from throttled.control.protocol import (
+from throttled.control.requests import (
     MAX_REQUEST,
     AddHost,
     Allow,
     Allowed,
-    AllowedResult,
-    AllowRow,
     Audit,
     Ban,
-    ChangeResult,
     Disallow,
-    Done,
     Entered,
     Explain,
-    ExplainResult,
     Find,
     Import,
     List,
-    ListResult,
-    LogText,
-    MeterRow,
     Ping,
     Purge,
     Reload,
     Request,
     Resolve,
-    Result,
     Status,
-    StatusResult,
-    TailStatus,
     Throttle,
     Unban,
     UnbanAll,
+)
+from throttled.control.results import (
+    AllowedResult,
+    AllowRow,
+    ChangeResult,
+    Done,
+    ExplainResult,
+    ListResult,
+    LogText,
+    MeterRow,
+    Result,
+    StatusResult,
+    TailStatus,
 )
 from throttled.control.wire import Failed, Ok
 from throttled.errors import RefusedError, ThrottledError, UsageError

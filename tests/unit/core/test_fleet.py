@@ -53,7 +53,7 @@ def test_only_the_servers_clock_counts(one: Host, two: Host) -> None:
     one.publish()
     hour = Moment(WALL + 3600, NOW.boot)
     two.hear(one, hour, SERVER + 100_000)
-    (row,) = two.store.snapshots(hour.wall)
+    (row,) = two.store.listing.snapshots(hour.wall)
     assert 499 <= row.until - hour.wall <= 501
 
 
@@ -316,7 +316,7 @@ def test_a_catch_up_is_processed_in_slices_and_its_position_comes_last(
         one.say(number, *reversed(rows(3 * SLICE)[at : at + SLICE]), before=number - 1)
     two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
     steps = two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW)
-    seen = [(len(two.bans()), "fleet:mx1" in two.store.positions()) for _ in steps]
+    seen = [(len(two.bans()), "fleet:mx1" in two.store.positions.all()) for _ in steps]
     counts = [count for count, _ in seen]
     assert max(b - a for a, b in pairwise(counts)) == SLICE
     assert [done for _, done in seen].count(True) == 1
@@ -519,7 +519,7 @@ def test_an_unban_of_a_peer_is_in_the_audit_record_and_the_journal(one: Host, tw
     two.pipeline.decide([BAN], NOW)
     one.say(1, Unban(A, "mx", 60), kind="unban")
     two.hear(one)
-    (change,) = two.store.changes(0.0, A, 10)
+    (change,) = two.store.audit.changes(0.0, [A], 10)
     assert (change.user, change.op, change.subject) == ("peer:mx1", "unban", A)
     assert change.outcome == "unbanned by an operator of mx1"
     assert [d.origin for d in two.announced] == ["peer:mx1"]
@@ -543,7 +543,7 @@ def test_a_network_with_a_good_sender_who_is_throttled_is_throttled(one: Host, t
     one.say(2, network, replace(network, subject="203.0.113.0/24"), before=1)
     two.hear(one)
     assert two.bans() == {"203.0.113.0/24": "peer:mx1"}
-    active = {row.subject: row.action for row in two.store.snapshots(WALL)}
+    active = {row.subject: row.action for row in two.store.listing.snapshots(WALL)}
     assert active[A] == active["198.51.100.0/24"] == "throttle"
 
 
@@ -597,7 +597,7 @@ def test_removing_what_a_peer_extended_leaves_the_own_decision(
     assert two.bans() == dict.fromkeys((A, B), "peer:mx1")
     later = Moment(WALL + 10, NOW.boot + 10)
     assert asyncio.run(two.fleet.remove("mx1", lambda: later)) == 2
-    rows = two.store.snapshots(later.wall)
+    rows = two.store.listing.snapshots(later.wall)
     assert [(r.action, r.origin, r.until) for r in rows] == left
     backend = two.pipeline.enforcer.backend
     assert backend is not None
@@ -642,7 +642,7 @@ def test_an_unban_of_what_extends_an_own_ban_that_stays(one: Host, *, unban: boo
     one.say(1, replace(ROW, seconds=900))
     one.say(2, Unban(A, "mx"), kind="unban", before=1)
     two.hear(one, at(120), SERVER + 120_000)
-    (row,) = two.store.snapshots(at(120).wall)
+    (row,) = two.store.listing.snapshots(at(120).wall)
     assert (row.origin, row.until) == ("log", WALL + 400)
 
 
@@ -651,7 +651,7 @@ def test_an_unban_that_was_recorded_is_not_read_again_after_a_kill(one: Host, tw
     one.say(2, Unban(A, "mx"), kind="unban", before=1)
     two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
     for _ in two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW):
-        if not two.bans() and two.store.unbanned([KEY], 0.0, WALL):
+        if not two.bans() and two.store.fleet.unbanned_since([KEY], 0.0, WALL):
             break  # killed
     two.start()
     two.pipeline.decide([replace(BAN, origin="peer:mx3")], NOW)

@@ -20,8 +20,8 @@ def test_a_store_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         raise StoreError("the disk is gone", "look at it")
 
     store = Store.open(":memory:")
-    for name in ("reports", "snapshots"):
-        monkeypatch.setattr(store, name, fails)
+    monkeypatch.setattr(store.senders, "reports", fails)
+    monkeypatch.setattr(store.listing, "snapshots", fails)
     target = Target("account:boss", 31, 20, attacked=True)
     [report] = reports([target], Guessing(), store, NOW)
     assert (report.subject, report.value, report.threshold) == ("account:boss", 31, 30)

@@ -109,7 +109,7 @@ def test_a_ban_counts_at_once_and_only_in_its_scope(recorder: Recorder, known: K
     known.decided([decision("ban"), decision("ban", "198.51.100.0/24")])
     assert (has(known, GOOD), has(known, GOOD, "submission")) == (False, True)
     assert known.changes("mx") == {GOOD: False}
-    recorder.store.unban(GOOD, None, WALL)
+    recorder.store.unbans.unban(GOOD, None, WALL)
     known.decided([decision("release")])
     known.tick(NOW)
     assert not has(known, GOOD)  # what is decided may not be recorded yet
@@ -148,3 +148,86 @@ def test_a_store_that_fails_changes_nothing(recorder: Recorder, known: KnownGood
     known.failed(50.0, 10.0)
     assert has(known, GOOD)
     assert known.due(60.0)
+
+
+POOL = ["2001:db8:64::1", "2001:db8:64::2"]
+TAIL, NETWORK = "2001:db8:64::beef", "2001:db8:64::/64"
+
+
+@pytest.fixture
+def pool(recorder: Recorder) -> KnownGood:
+    """Two addresses of a provider's /64 deliver each day, the others now and then."""
+    deliver(recorder, *POOL)
+    made = KnownGood(recorder)
+    load(made)
+    return made
+
+
+def test_a_64_with_two_known_good_addresses_is_known_good(
+    recorder: Recorder, pool: KnownGood
+) -> None:
+    """The evil twin has one such address: a bot that moves within its own /64."""
+    assert (has(pool, TAIL), has(pool, TAIL, "submission")) == (True, True)
+    assert set(pool.subjects("mx")) == {*POOL, NETWORK}
+    assert pool.count("mx") == 2
+    alone = "2001:db8:65::1"
+    deliver(recorder, alone)
+    load(pool)
+    assert has(pool, alone)
+    assert not has(pool, "2001:db8:65::2")
+
+
+@pytest.mark.parametrize("subject", [NETWORK, TAIL, POOL[0]])
+@pytest.mark.parametrize("action", ["throttle", "ban"])
+def test_a_pool_is_none_while_it_or_one_in_it_is_restricted(
+    recorder: Recorder, pool: KnownGood, action: str, subject: str
+) -> None:
+    pool.changes("mx")
+    recorder.store.record(WALL, [decision(action, subject)])
+    pool.decided([decision(action, subject)])
+    assert (has(pool, TAIL), has(pool, TAIL, "submission"), has(pool, POOL[1])) == (
+        False,
+        True,
+        True,
+    )
+    assert pool.changes("mx")[NETWORK] is False
+    recorder.store.unbans.unban(subject, None, WALL)
+    pool.decided([decision("release", subject)])
+    pool.tick(NOW)
+    pool.tick(NOW)
+    assert has(pool, TAIL)
+    assert pool.changes("mx")[NETWORK]
+
+
+def test_a_pool_is_one_again_when_the_throttle_expires(pool: KnownGood) -> None:
+    pool.decided([decision("throttle", TAIL)])
+    pool.tick(Moment(WALL + 599, 60.0))
+    assert not has(pool, TAIL)
+    pool.tick(Moment(WALL + 601, 60.0))
+    assert has(pool, TAIL)
+
+
+def test_a_64_that_was_restricted_before_is_no_pool(recorder: Recorder) -> None:
+    recorder.store.record(WALL, [decision("throttle", NETWORK)])
+    deliver(recorder, *POOL)
+    known = KnownGood(recorder)
+    load(known)
+    assert (has(known, TAIL), has(known, POOL[0])) == (False, True)
+
+
+def test_a_pool_that_is_protected_stays(pool: KnownGood) -> None:
+    facts = Facts(mynetworks=(NETWORK,))
+    pool.protect(Protection(facts))
+    pool.changes("mx")
+    pool.decided([decision("throttle", NETWORK)])
+    assert NETWORK not in pool.changes("mx")
+    pool.decided([decision("release", NETWORK)])
+    pool.protect(Protection(Facts()))
+    assert NETWORK not in pool.changes("mx")
+    assert has(pool, TAIL)
+
+
+def test_accounts_are_none_of_these(pool: KnownGood) -> None:
+    pool.changes("mx")
+    pool.decided([decision("throttle", "account:alice")])
+    assert pool.changes("mx") == {}

@@ -10,6 +10,7 @@ from throttled.clock import Moment
 from throttled.core import maintenance as upkeep
 from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
+from throttled.decide.client_peaks import noted
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
 from throttled.model import (
@@ -67,7 +68,7 @@ class World:
         self.moment = Moment(self.moment.wall + by, self.moment.boot)
 
     def in_store(self) -> dict[str, float]:
-        found = self.store.active(self.moment.wall)
+        found = self.store.active.entries(self.moment.wall)
         return {entry.action: round(entry.seconds) for chunk in found for entry in chunk}
 
     def in_kernel(self) -> dict[str, float]:
@@ -188,10 +189,10 @@ def test_all_of_many_are_moved_and_end(world: World, monkeypatch: pytest.MonkeyP
         world.ban(f"198.18.0.{number}", 60)
     world.set_clock(DAY)
     world.wait(59)
-    assert sum(world.store.counts(world.moment.wall).values()) == 50
+    assert sum(world.store.active.counts(world.moment.wall).values()) == 50
     world.wait(1)
-    assert world.store.counts(world.moment.wall)["mx", "ban"] == 0
-    assert world.store.counts(world.moment.wall)["mx", "throttle"] == 50
+    assert world.store.active.counts(world.moment.wall)["mx", "ban"] == 0
+    assert world.store.active.counts(world.moment.wall)["mx", "throttle"] == 50
 
 
 def test_nothing_is_deleted_soon_after_a_long_jump(world: World) -> None:
@@ -211,7 +212,7 @@ def test_a_store_that_fails_waits_and_says_so(
 
     # Real damage: tests/system/test_store.py.
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "ended", damaged)
+        patch.setattr(world.store.active, "ended", damaged)
         world.wait(1)
         world.wait(1)
     assert world.upkeep.error is not None
@@ -248,21 +249,23 @@ def test_a_move_that_a_failing_store_broke_off_goes_on_where_it_was(
     asyncio.run(broken_off())
     assert world.upkeep.error
     world.wait(1)
-    rows = world.store.snapshots(world.moment.wall)
+    rows = world.store.listing.snapshots(world.moment.wall)
     assert [round(row.until - world.moment.wall) for row in rows] == [7199] * 3
 
 
 @pytest.mark.parametrize("jump", [20 * DAY, -20 * DAY])
 def test_what_is_allowed_and_exempt_moves_with_the_clock(world: World, jump: float) -> None:
     wall = world.moment.wall
-    world.store.allow("198.51.100.0/24", wall + 3600, "", wall)
-    world.store.allow(".example.com", 0.0, "", wall)
-    world.store.unban(A, "mx", wall, wall + 3600)
+    world.store.allowlist.allow("198.51.100.0/24", wall + 3600, "", wall)
+    world.store.allowlist.allow(".example.com", 0.0, "", wall)
+    world.store.unbans.unban(A, "mx", wall, wall + 3600)
     world.set_clock(jump)
     world.wait(1)
     assert world.upkeep.moves == 1
     now = world.moment.wall
-    ends = {row.what: row.until and round(row.until - now) for row in world.store.allowed(now)}
+    ends = {
+        row.what: row.until and round(row.until - now) for row in world.store.allowlist.entries(now)
+    }
     assert ends == {"198.51.100.0/24": 3599, ".example.com": 0}
     assert round(world.store.past([(A, "mx")], now)[A, "mx"].exempt_until - now) == 3599
 
@@ -275,11 +278,11 @@ def test_what_clients_reached_goes_into_the_store_once_a_minute(
         world.pipeline.counting.read([line], [0], world.moment)
 
     def kept() -> int:
-        return sum(map(len, world.store.peaks(world.moment.wall).highest.values()))
+        return sum(map(len, world.store.peaks.read(world.moment.wall).highest.values()))
 
     world.wait(59)
     assert kept() == 0
-    monkeypatch.setattr(world.store, "keep_peaks", failing)
+    monkeypatch.setattr(world.store.peaks, "write", failing)
     world.wait(1)
     assert world.upkeep.error is not None
     monkeypatch.undo()
@@ -288,7 +291,7 @@ def test_what_clients_reached_goes_into_the_store_once_a_minute(
     world.wait(1)
     assert kept() == 2
     world.wait(60)
-    assert (kept(), world.pipeline.engine.peaks(9)) == (3, [])
+    assert (kept(), noted(world.pipeline.engine.gauges(), 9)) == (3, [])
 
 
 def failing(*_: object) -> None:
@@ -301,7 +304,9 @@ def test_drops_are_counted_once_a_minute(world: World, monkeypatch: pytest.Monke
 
     def counted() -> list[int]:
         begin = world.moment.wall - 3600
-        return [row.count for row in world.store.hourly(begin, begin + 7200) if row.what == "drop"]
+        return [
+            row.count for row in world.store.hourly.read(begin, begin + 7200) if row.what == "drop"
+        ]
 
     world.wait(1)
     counter = 7
@@ -325,7 +330,7 @@ def test_drops_are_counted_once_a_minute(world: World, monkeypatch: pytest.Monke
 def test_what_senders_did_is_added_to_their_days(world: World) -> None:
     store, senders = world.store, world.pipeline.senders
     today = int(world.moment.wall // DAY)
-    store.add_sender_days([SenderDay("account:alice", today - 1, recipients=7)])
+    store.senders.add([SenderDay("account:alice", today - 1, recipients=7)])
 
     def send() -> None:
         message = Message("3A5C01F2B", sender="a@b.test", recipients=70, size=1)
@@ -344,12 +349,12 @@ def test_what_senders_did_is_added_to_their_days(world: World) -> None:
 
     send()
     world.wait(1.0)
-    assert [day.recipients for day in store.sender_days("account:alice")] == [7, 70]
+    assert [day.recipients for day in store.senders.days("account:alice")] == [7, 70]
     send()
     world.wait(1.0)
-    assert [day.recipients for day in store.sender_days("account:alice")] == [7, 70]
+    assert [day.recipients for day in store.senders.days("account:alice")] == [7, 70]
     world.wait(60.0)
-    assert [day.recipients for day in store.sender_days("account:alice")] == [7, 140]
+    assert [day.recipients for day in store.senders.days("account:alice")] == [7, 140]
     for _ in range(6):
         send()
     assert [report.limit for report in senders.drain()] == ["account-volume"]
@@ -363,10 +368,10 @@ def test_what_the_store_does_not_take_is_added_later(
         event = Event(kind, "", "x", "p", 1, world.moment.wall, message=message)
         world.pipeline.senders.step(event, world.moment.boot)
     with monkeypatch.context() as broken:
-        broken.setattr(world.store, "add_sender_days", refuse)
+        broken.setattr(world.store.senders, "add", refuse)
         world.wait(1.0)
     world.wait(60.0)
-    assert [day.recipients for day in world.store.sender_days("uid:33")] == [70]
+    assert [day.recipients for day in world.store.senders.days("uid:33")] == [70]
 
 
 def refuse(_days: object) -> None:
@@ -375,8 +380,8 @@ def refuse(_days: object) -> None:
 
 def test_what_is_stored_of_senders_is_deleted_once_they_are_switched_off(world: World) -> None:
     store, day = world.store, SenderDay("account:alice", 20_000, 1)
-    store.add_sender_days([day])
-    store.record_reports(
+    store.senders.add([day])
+    store.senders.report(
         [
             Report(world.moment.wall, "account:alice", "account-bounces", "x", 1, 1, 1.0, "x"),
             Report(world.moment.wall, A, "errors", "errors", 1, 1, 1.0, A),
@@ -385,8 +390,8 @@ def test_what_is_stored_of_senders_is_deleted_once_they_are_switched_off(world: 
     off = Policy(accounts=Accounts(enabled=False))
     world.pipeline.reconfigure(off, world.pipeline.ladder.protection)
     world.wait(61.0)
-    assert store.sender_days("account:alice") == []
-    assert [report.subject for report in store.reports()] == [A]
-    store.add_sender_days([day])
+    assert store.senders.days("account:alice") == []
+    assert [report.subject for report in store.senders.reports()] == [A]
+    store.senders.add([day])
     world.wait(61.0)
-    assert store.sender_days("account:alice") == [day]  # once is enough
+    assert store.senders.days("account:alice") == [day]  # once is enough

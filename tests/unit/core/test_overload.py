@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import pytest
 
 from throttled.clock import Moment
@@ -80,7 +81,8 @@ def drop(means: Sequence[Memory], count: int) -> None:
 def test_it_starts_with_who_is_known_good(strangers: Strangers, means: list[Broken]) -> None:
     strangers.step(at(1), dropping=True)
     limits = means[0].limits
-    assert (limits.cap, limits.pace, limits.turn, limits.dropping) == (80, 0, 0.0, True)
+    assert (limits.cap, limits.turn, limits.dropping) == (80, 0.0, True)
+    assert (limits.pace, limits.places) == (0, 10)
     assert "203.0.113.0/24" in means[0].known
     assert strangers.status().means == "broken"
 
@@ -104,21 +106,20 @@ def test_changes_of_the_known_good_follow(
     assert "203.0.113.0/24" not in means[0].known
 
 
-def test_drops_limit_the_pace_then_turns_begin_and_it_is_said(
+def test_after_drops_turns_begin_and_it_is_said(
     strangers: Strangers, means: list[Broken], caplog: pytest.LogCaptureFixture
 ) -> None:
     strangers.step(at(1), dropping=True)
     for n in range(32):
         drop(means, 10)
         strangers.step(at(2 + n / 4), dropping=True)
-    assert means[0].limits.pace == 8
     assert means[0].limits.turn > 10
     assert strangers.busy
     assert strangers.status().since == WALL + 2
     assert "overload in mx: strangers are delayed, more than 80 connections" in caplog.text
     caplog.set_level(logging.INFO)
     strangers.step(at(80), dropping=True)
-    assert means[0].limits.pace == 0
+    assert means[0].limits.turn == 0.0
     assert strangers.status().since == 0.0
     assert "overload in mx is over" in caplog.text
 
@@ -128,10 +129,48 @@ def test_means_that_count_nothing_themselves_have_a_pace_in_calm_times_too(
 ) -> None:
     means[0].exact = False
     strangers.step(at(1), dropping=True)
-    assert (means[0].limits.pace, strangers.busy) == (20, True)
+    assert (means[0].limits.pace, strangers.busy) == (10, True)
     strangers.sample(sockets(30), at(1))
     strangers.step(at(1.25), dropping=True)
     assert means[0].limits.pace == 8
+
+
+def test_drops_by_the_pace_are_none_by_the_cap(strangers: Strangers, means: list[Broken]) -> None:
+    """These means count them together; idle sessions are ended for places above the cap only."""
+    means[0].exact = False
+    strangers.step(at(1), dropping=True)
+    for n in range(40):
+        drop(means, 10)
+        strangers.sample(sockets(30), at(2 + n / 4))
+        drop(means, 10)
+        strangers.step(at(2 + n / 4), dropping=True)
+    assert strangers.delays.delaying
+    assert not strangers.delays.full
+    assert strangers.delays.turn == 0.0
+
+
+def test_the_pace_follows_what_postfix_accepts(strangers: Strangers, means: list[Broken]) -> None:
+    strangers.step(at(1), dropping=True)
+    looks = [strangers.busy]
+    means[0].current = AdmissionCounts(open=41)
+    strangers.step(at(1.25), dropping=True)
+    looks.append(strangers.busy)
+    good = sockets(3, far=b"\xcb\x00\x71")
+    waiting = [one._replace(inode=0) for one in sockets(11, far=b"\xc6\x33\x65")]
+    strangers.sample([*sockets(40), *good, *waiting, *sockets(50, port=587)], at(1.5))
+    strangers.step(at(1.5), dropping=True)
+    assert means[0].limits.places == 45
+    strangers.sample(good, at(1.75))
+    strangers.step(at(2), dropping=True)
+    assert means[0].limits.places == 50
+    means[0].current = AdmissionCounts(open=40)
+    strangers.step(at(2), dropping=True)
+    looks.append(strangers.busy)
+    assert looks == [False, True, False]
+    assert not strangers.starting
+    means[0].current = AdmissionCounts(dropped_pace=9)
+    strangers.step(at(2.25), dropping=True)
+    assert (strangers.starting, strangers.busy) == (True, True)
 
 
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:
@@ -188,24 +227,36 @@ def test_what_fails_admits_everybody_and_is_tried_again(
     assert (strangers.status().means, strangers.status().why) == ("broken", "")
 
 
-def test_the_first_means_that_works_is_used(known: KnownGood) -> None:
+def test_the_first_means_that_works_is_used(
+    known: KnownGood, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = Broken(), Memory()
     first.fails = "start"
     strangers = Strangers("mx", known, lambda: [first, second])
     strangers.follow(WANTED)
-    strangers.step(at(1), dropping=True)
+    with caplog.at_level(logging.INFO):
+        strangers.step(at(1), dropping=True)
     assert strangers.status().means == "memory"
+    assert strangers.status().unusable == ["broken: no BPF here"]
+    assert "admission control in mx cannot use broken: no BPF here" in caplog.text
+    first.fails = ""
+    strangers.follow(msgspec.structs.replace(WANTED, ports=(2525,)))
+    strangers.step(at(2), dropping=True)
+    assert (strangers.status().means, strangers.status().unusable) == ("broken", [])
 
 
-def test_without_any_it_says_what_the_best_one_lacks(
+def test_without_any_it_says_what_each_lacks(
     strangers: Strangers, means: list[Broken], caplog: pytest.LogCaptureFixture
 ) -> None:
-    means[0].fails = "start"
+    means.append(Broken())
+    for each in means:
+        each.fails = "start"
     strangers.step(at(1), dropping=True)
     strangers.step(at(60), dropping=True)
     strangers.step(at(100), dropping=True)
-    assert strangers.status().why == "no BPF here"
-    assert caplog.text.count("everybody is admitted: no BPF here. a newer kernel") == 1
+    why = "broken: no BPF here; broken: no BPF here"
+    assert strangers.status().why == why
+    assert caplog.text.count(f"everybody is admitted: {why}. a newer kernel") == 1
 
 
 def test_strangers_are_counted_and_the_counter_corrected(

@@ -4,9 +4,11 @@ The kernel is played by `Kernel`, which can refuse, as a real one does only when
 contract suite and the system tests have the real ones.
 """
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -237,11 +239,11 @@ def test_positions_are_recorded_with_the_decision(pipeline: Pipeline, store: Sto
     position = StoredPosition("/var/log/mail.log", b"x")
     pipeline.counting.read(FLOOD, range(61), NOW)
     pipeline.settle(NOW, [position])
-    assert store.positions() == {"/var/log/mail.log": position}
+    assert store.positions.all() == {"/var/log/mail.log": position}
 
 
 def hours(store: Store) -> dict[tuple[str, str], int]:
-    return {(row.what, row.kind): row.count for row in store.hourly(WALL, WALL + 1)}
+    return {(row.what, row.kind): row.count for row in store.hourly.read(WALL, WALL + 1)}
 
 
 def test_sessions_are_counted_with_the_position_of_their_lines(
@@ -259,7 +261,7 @@ def test_sessions_are_counted_with_the_position_of_their_lines(
     for seconds in (2, 3):
         pipeline.recorder.record(later(seconds), (), positions)
     assert hours(store) == {("decision", "ban"): 1, ("session", ""): 14}
-    assert store.positions().keys() == {"log"}
+    assert store.positions.all().keys() == {"log"}
 
 
 def test_sessions_wait_with_the_positions_for_the_last_piece(
@@ -301,14 +303,56 @@ def test_counters_are_read_before_a_renewal(
 ) -> None:
     read(pipeline, FLOOD)
     read(pipeline, GARBAGE)
-    assert store.snapshots(WALL)[0].action == "ban"
+    assert store.listing.snapshots(WALL)[0].action == "ban"
     kernel.elements[A, "mx", "ban"] = 1.0
-    pipeline.decide(
-        [Decision(WALL, "ban", A, "mx", "operator", 1, WALL + 60, "by hand")],
-        NOW,
-        renewed=[(A, "mx")],
-    )
-    assert store.snapshots(WALL)[0].packets == 7
+    ban = Decision(WALL, "ban", A, "mx", "operator", 1, WALL + 60, "manual")
+    pipeline.decide([ban], NOW, before={(A, "mx"): "ban"})
+    assert store.listing.snapshots(WALL)[0].packets == 7
+
+
+def test_counters_of_another_action_are_not_read(
+    pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would not be added: the question would only delay the ban."""
+    asked: list[Entry] = []
+
+    def look(entries: Iterable[Entry]) -> list[Element]:
+        asked.extend(entries)
+        return []
+
+    monkeypatch.setattr(kernel, "lookup", look)
+    read(pipeline, FLOOD)  # throttled, then banned
+    read(pipeline, GARBAGE)
+    assert (A, "mx", "ban") in kernel.elements
+    assert asked == []
+    pipeline.decide([decision(1)], NOW, before={(decision(1).subject, "mx"): None})
+    assert [entry.action for entry in asked] == [decision(1).action]
+
+
+def test_a_decision_is_in_the_file_before_it_is_applied(
+    pipeline: Pipeline,
+    kernel: Kernel,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a daemon that is killed between the two, the next one has the decision."""
+    apply = kernel.apply
+
+    def killed(entries: Sequence[Entry]) -> Applied:
+        for suffix in ("", "-wal"):
+            shutil.copy(tmp_path / f"t.db{suffix}", tmp_path / f"copy.db{suffix}")
+        return apply(entries)
+
+    monkeypatch.setattr(kernel, "apply", killed)
+    place = StoredPosition("log", b"x")
+    pipeline.counting.read(FLOOD, range(len(FLOOD)), NOW, 0, 3)
+    pipeline.settle(NOW, [place], time.perf_counter())
+    assert len(store.decisions(A)) == 1
+    with closing(Store.open(str(tmp_path / "copy.db"))) as copy:
+        assert copy.decisions(A) == store.decisions(A)
+        assert copy.positions.all() == store.positions.all() == {"log": place}
+    assert pipeline.recorder.pending() == 0
 
 
 def test_a_full_disk_stops_recording_and_nothing_else(
@@ -353,7 +397,7 @@ def test_evidence_is_recorded_with_positions_only(pipeline: Pipeline, store: Sto
     assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 0
     pipeline.recorder.record(NOW, positions=[StoredPosition("log", b"x")])
     assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 1
-    assert store.positions().keys() == {"log"}
+    assert store.positions.all().keys() == {"log"}
 
 
 def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last(
@@ -367,12 +411,12 @@ def test_what_waited_for_the_store_is_recorded_in_pieces_and_positions_come_last
     position = StoredPosition("/var/log/mail.log", b"x")
     left = []
     for second in (1, 2, 3, 4, 5):
-        assert store.positions() == {}
+        assert store.positions.all() == {}
         pipeline.recorder.record(later(second), positions=[position])
         left.append(pipeline.recorder.pending())
     assert left == [20_000, 15_000, 10_000, 5_000, 0]
-    assert store.positions() == {"/var/log/mail.log": position}
-    assert sum(store.counts(WALL).values()) == 25_000
+    assert store.positions.all() == {"/var/log/mail.log": position}
+    assert sum(store.active.counts(WALL).values()) == 25_000
 
 
 @pytest.mark.parametrize("subject", [A, ""])
@@ -387,7 +431,7 @@ def test_who_is_unbanned_is_not_banned_by_what_waited_for_the_store(
     blocker.execute("ROLLBACK")
     blocker.close()
     pipeline.recorder.record(later(1))
-    assert (pipeline.recorder.error, store.snapshots(WALL)) == (None, [])
+    assert (pipeline.recorder.error, store.listing.snapshots(WALL)) == (None, [])
 
 
 def test_a_full_disk_hides_nobodys_good_history(
@@ -549,9 +593,10 @@ def test_a_rate_reaches_the_kernel(pipeline: Pipeline, monkeypatch: pytest.Monke
     assert applied == [Entry("198.18.0.1", "mx", "throttle", 600.0, rate)]
 
 
-def test_a_flush_leaves_exemptions(pipeline: Pipeline, kernel: Kernel) -> None:
-    exempt = Decision(WALL, "exempt", A, "mx", "network", 0, WALL + 9000, "good sender")
-    pipeline.decide([exempt, decision(1)], NOW)
+def test_a_flush_leaves_exemptions_by_operators(pipeline: Pipeline, kernel: Kernel) -> None:
+    exempt = Decision(WALL, "exempt", A, "mx", "operator", 0, WALL + 9000, "unbanned")
+    good = replace(exempt, subject="198.51.100.8", limit="network", why="good sender")
+    pipeline.decide([exempt, good, decision(1)], NOW)
     pipeline.unban("", None, NOW)
     pipeline.flush(lambda: None, NOW)
     assert kernel.elements.keys() == {(A, "mx", "exempt")}
@@ -561,7 +606,7 @@ def test_a_flush_goes_on_without_the_store(
     pipeline: Pipeline, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.decide([decision(1)], NOW)
-    monkeypatch.setattr(pipeline.recorder.store, "active", _refuse)
+    monkeypatch.setattr(pipeline.recorder.store.active, "entries", _refuse)
     pipeline.flush(lambda: None, NOW)
     assert kernel.elements == {}
     assert pipeline.enforcer.error is None
@@ -729,7 +774,7 @@ def test_a_row_that_cannot_be_used_is_as_if_it_were_not_there(
     assert len(read(pipeline, others(5) + GARBAGE)) == 6
     assert (A, "mx", "ban") in kernel.elements
     assert pipeline.skipped.counts == {"row": 1}
-    (row,) = store.snapshots(WALL, Filter(subject=A))
+    (row,) = store.listing.snapshots(WALL, Filter(subject=A))
     assert row.until == WALL + 600
 
 
@@ -782,7 +827,7 @@ def test_evidence_and_positions_that_cannot_be_recorded(pipeline: Pipeline, stor
     places = [StoredPosition("\udcff", b""), StoredPosition("log", b"x")]
     pipeline.recorder.record(NOW, positions=places)
     assert store.past([(A, "mx")], WALL)[A, "mx"].deliveries == 3
-    assert store.positions().keys() == {"log"}
+    assert store.positions.all().keys() == {"log"}
     assert pipeline.recorder.error is None
     assert pipeline.skipped.counts == {"evidence": 2, "position": 1}
 
@@ -794,7 +839,7 @@ def test_a_counter_that_raises_does_not_keep_a_decision_back(
         raise ValueError("not an IP address")
 
     kernel.lookup = fail  # type: ignore[method-assign,assignment]
-    pipeline.decide([decision(1)], NOW, renewed=[(decision(1).subject, "mx")])
+    pipeline.decide([decision(1)], NOW, before={(decision(1).subject, "mx"): None})
     assert len(kernel.elements) == 1
     assert pipeline.skipped.counts == {"counter": 1}
 
@@ -827,7 +872,7 @@ def test_a_sender_that_crosses_a_limit_is_reported_and_recorded(store: Store) ->
         "account:Alice",
         "account-bounces",
     )
-    assert store.reports() == [report]
+    assert store.senders.reports() == [report]
     assert pipeline.reports() == []
     assert pipeline.settle(NOW)[0] == [], "nothing is done about it"
 
@@ -839,7 +884,7 @@ def test_a_report_that_cannot_be_recorded_is_made_all_the_same(
         raise StoreError("full", "make room")
 
     pipeline = Pipeline(Policy(), Facts(), store, None, Parser(UTC, WALL))
-    monkeypatch.setattr(store, "record_reports", refuse)
+    monkeypatch.setattr(store.senders, "report", refuse)
     lines = sends()
     pipeline.counting.read(lines, range(len(lines)), NOW)
     assert len(pipeline.reports()) == 1
@@ -878,7 +923,7 @@ def test_a_limit_that_only_reports(store: Store, kernel: Kernel) -> None:
     assert line.report(report) == (
         f"report {A} limit=connections count=connections value=61 soft=60 within=1m"
     )
-    assert store.reports(0.0, A) == [report]
+    assert store.senders.reports(0.0, A) == [report]
     # Again at twice the value, or for the other threshold.
     assert read(pipeline, FLOOD[:60]) == []
     assert pipeline.reports() == []
@@ -939,11 +984,11 @@ def test_a_sender_is_throttled_where_postfix_asks(store: Store, kernel: Kernel) 
         "throttle account:bob limit=account-bounces value=11 soft=10 for=10m origin=log"
     )
     assert list(kernel.elements) == [("account:bob", "submission", "throttle")]
-    [row] = store.snapshots(WALL, Filter(within="account:bob"))
+    [row] = store.listing.snapshots(WALL, Filter(within="account:bob"))
     assert line.expired(row) == "expire account:bob limit=account-bounces for=10m origin=log"
     assert read(pipeline, bounced("bob", 3, 11)) == []  # active
     pipeline.unban("account:bob", None, NOW)
-    assert store.snapshots(WALL, Filter(subject="account:bob")) == []
+    assert store.listing.snapshots(WALL, Filter(subject="account:bob")) == []
     [decision] = read(pipeline, bounced("bob", 4, 11))  # from the beginning
     assert decision.value == 11
     pipeline.unban("", None, NOW)
@@ -967,7 +1012,7 @@ def test_a_sender_is_banned_only_if_the_limit_says_so(store: Store) -> None:
     pipeline = sending(store, None, mode="enforce", hard=20)
     [decision] = read(pipeline, bounced("alice", 1, 21))
     assert (decision.action, decision.threshold, decision.level) == ("ban", 20, 1)
-    [after] = pipeline.ladder.ended(store.snapshots(WALL, Filter()), decision.until)
+    [after] = pipeline.ladder.ended(store.listing.snapshots(WALL, Filter()), decision.until)
     assert (after.action, after.limit) == ("throttle", "ladder")
 
 
@@ -1005,7 +1050,7 @@ def test_an_account_under_attack_is_reported_once(pipeline: Pipeline, store: Sto
     assert line.report(report) == (
         "report account:boss limit=guessing count=guesses value=31 soft=30 within=1d"
     )
-    assert store.reports(subject="account:boss") == [report]
+    assert store.senders.reports(subject="account:boss") == [report]
     read(pipeline, guesses(5, 40))
     assert pipeline.reports() == []
 
@@ -1070,7 +1115,7 @@ def test_a_login_ends_the_throttle_for_guessing(pipeline: Pipeline, kernel: Kern
     # A throttle for another limit stays.
     read(pipeline, guesses(1, 50))
     store = pipeline.recorder.store
-    (row,) = store.snapshots(WALL, Filter(subject="198.18.50.1"))
+    (row,) = store.listing.snapshots(WALL, Filter(subject="198.18.50.1"))
     other = Decision(WALL, "throttle", row.subject, "mx", "errors", 0, WALL + 600, "because")
     pipeline.decide([other], NOW)
     assert read(pipeline, lines(accepted.replace(client, row.subject), 1)) == []

@@ -38,7 +38,7 @@ def ban(pipeline: Pipeline, subjects: Sequence[str]) -> None:
 
 
 def left(pipeline: Pipeline) -> set[str]:
-    listed = {row.subject for row in pipeline.recorder.store.snapshots(WALL, count=10_000)}
+    listed = {row.subject for row in pipeline.recorder.store.listing.snapshots(WALL, count=10_000)}
     assert pipeline.enforcer.backend is not None
     assert listed == {element.subject for element in pipeline.enforcer.backend.dump()}
     return listed

@@ -79,17 +79,6 @@ def test_rules_that_are_gone_are_found_by_looking(guard: Reconciler) -> None:
     asyncio.run(story())
 
 
-def test_nothing_is_enforced_without_rules(guard: Reconciler) -> None:
-    async def story() -> None:
-        guard.start()
-        await settled(guard)
-        assert guard.enforced({("mx", "ban"): 10})[0] == 10
-        guard.backend.teardown()
-        assert guard.enforced({("mx", "ban"): 10}) == (0, True)
-
-    asyncio.run(story())
-
-
 def test_who_is_free_though_the_store_does_not_know_is_not_put_back(guard: Reconciler) -> None:
     guard.repair()
     moment = now()
@@ -131,7 +120,7 @@ def test_a_comparison_that_fails_leaves_the_kernel_unknown(
             raise StoreError("cannot be read", "wait")
 
         with monkeypatch.context() as patch:
-            patch.setattr(guard, "_lacks", fails)
+            patch.setattr(guard.sampler, "lacks", fails)
             guard.compare()
             await settled(guard)
         assert guard.state.name == "UNKNOWN"
@@ -190,14 +179,14 @@ def test_a_full_set_is_not_compared_again_and_again(guard: Reconciler) -> None:
         )
         guard.start()
         await settled(guard)
-        enforced, counted = guard.enforced({("mx", "ban"): 39})
+        enforced, counted = guard.sampler.enforced({("mx", "ban"): 39})
         assert enforced == 20
         assert counted is not isinstance(guard.backend, Uncounted)
         before = len(guard.disturbed)
         for later in (20.0, 40.0, 60.0):
             guard.tick(Moment(moment.wall, moment.boot + later))
             await settled(guard)
-            assert guard.enforced({("mx", "ban"): 39})[0] == 20
+            assert guard.sampler.enforced({("mx", "ban"): 39})[0] == 20
         assert len(guard.disturbed) <= before + 1
 
     asyncio.run(story())

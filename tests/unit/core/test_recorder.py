@@ -40,10 +40,16 @@ class Spy(Store):
         super().__init__(*given)
         self.asked: list[tuple[Any, ...]] = []
         self.broken: set[str] = set()
+        for table, name in (
+            (self.unbans, "unban"),
+            (self.unbans, "clear"),
+            (self.active, "packets"),
+        ):
+            setattr(table, name, self._noted(name, getattr(table, name)))
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
-        names = ("record", "unban", "clear", "pasts", "past", "senders", "packets")
+        names = ("record", "write_ahead", "pasts", "past", "good_senders")
         return self._noted(name, found) if name in names else found
 
     def _noted(self, name: str, act: Any) -> Any:
@@ -278,11 +284,11 @@ def test_good_senders_of_a_network(
     until = NOW.wall + 600
     recorder.senders("198.51.100.0/24", "mx", until, NOW, only=A)
     recorder.senders("2001:db8::/64", "mx", until, NOW)
-    assert store.calls("senders") == [
+    assert store.calls("good_senders") == [
         ("198.51.100.0/24", "mx", until, NOW.wall, 256, [mine], A),
         ("2001:db8::/64", "mx", until, NOW.wall, 16, [], ""),
     ]
-    store.broken = {"senders"}
+    store.broken = {"good_senders"}
     assert recorder.senders("198.51.100.0/24", "mx", until, NOW) == []
     assert "198.51.100.0/24" in caplog.text
     assert "no space left" in caplog.text
@@ -292,8 +298,7 @@ def test_an_unforeseen_error_of_good_senders_is_counted(
     store: Spy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skipped = Skipped()
-    monkeypatch.setattr(store, "senders", None)
-    monkeypatch.setattr(Spy, "senders", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(Spy, "good_senders", lambda *_, **__: 1 / 0)
     assert Recorder(store, skipped).senders("198.51.100.0/24", "mx", 0.0, NOW) == []
     assert skipped.counts == {"row": 1}
 
@@ -356,3 +361,36 @@ def test_a_new_recorder_has_nothing(recorder: Recorder) -> None:
     assert (recorder.error, recorder.unread, recorder.errors) == (None, None, 0)
     assert (recorder.given_up, recorder.pending()) == (0, 0)
     assert recorder.past([], NOW) == ({}, {})
+
+
+# Written ahead
+
+
+def test_what_is_written_ahead_is_pending_until_it_is_recorded(
+    recorder: Recorder, store: Spy
+) -> None:
+    recorder.add([Evidence(A, NOW.wall, 1)], {SESSION: 2})
+    assert recorder.write_ahead(NOW, [decision(1)], PLACE)
+    assert recorder.pending() == 1
+    recorder.record(NOW, positions=PLACE)
+    assert [name for name, *_ in store.asked] == ["write_ahead", "record"]
+    assert store.asked[0][1:] == store.asked[1][1:]  # the same
+    assert recorder.pending() == 0
+
+
+@pytest.mark.parametrize("why", ["many", "evidence", "exempt", "pending", "unban", "broken"])
+def test_else_nothing_is_written_ahead(recorder: Recorder, store: Spy, why: str) -> None:
+    decisions = [decision(n) for n in range(17 if why == "many" else 1)]
+    if why == "evidence":
+        recorder.add([Evidence(A, NOW.wall, 1)] * 17, {})
+    elif why == "exempt":
+        decisions.append(decision(9, "exempt"))
+    elif why == "pending":
+        store.broken = {"record"}
+        recorder.record(NOW, [decision(8)])
+    elif why == "unban":
+        recorder.unbans.add([(A, "mx")], NOW.wall)
+    elif why == "broken":
+        store.broken = {"write_ahead"}
+    assert not recorder.write_ahead(NOW, decisions, PLACE)
+    assert recorder.pending() == (why == "pending")

@@ -9,9 +9,8 @@ from msgspec.structs import replace
 
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
-from throttled.core.reopening import open_or_without, reopen
+from throttled.core.reopening import StoreFile, reopen
 from throttled.enforce.dryrun import DryRun
-from throttled.errors import StoreError
 from throttled.model import Decision, Facts, Ruleset
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
@@ -35,15 +34,16 @@ def path(tmp_path: Path) -> str:
 def pipeline(path: str) -> Iterator[Pipeline]:
     kernel = DryRun()
     kernel.setup(RULES)
-    store, _finding = open_or_without(path)
+    store = StoreFile(path).open()
     made = Pipeline(Policy(), Facts(), store, kernel, Parser(UTC, NOW.wall))
     yield made
     made.recorder.store.close()
 
 
 def test_a_directory_is_made(path: str) -> None:
-    store, finding = open_or_without(path)
-    assert finding is None
+    file = StoreFile(path)
+    store = file.open()
+    assert file.error is None
     assert Path(path).exists()
     store.close()
 
@@ -53,14 +53,15 @@ def test_without_the_file_and_back(path: str, pipeline: Pipeline) -> None:
     pipeline.recorder.store.close()
     Path(path).rename(path + ".moved")
     Path(path).write_bytes(b"no database" * 100)
-    pipeline.recorder.store, finding = open_or_without(path)
-    assert finding is not None
-    with pytest.raises(StoreError):
-        reopen(pipeline, path, NOW)
+    file = StoreFile(path)
+    pipeline.recorder.store = file.open()
+    assert file.error is not None
+    assert not file.reopen(pipeline, NOW)
     pipeline.decide([ban(A, 599, "adopted", 0), ban(B, 900), ban(C)], NOW)
     assert Path(path).read_bytes() == b"no database" * 100
     Path(path + ".moved").rename(path)
-    reopen(pipeline, path, NOW)
+    assert file.reopen(pipeline, NOW)
+    assert not file.reopen(pipeline, NOW)  # it is the right one
     rows = {row.subject: (row.limit, row.level, row.until) for row in store_of(path)}
     assert rows == {
         A: ("errors", 3, NOW.wall + 600),
@@ -74,7 +75,7 @@ def store_of(path: str) -> list[Decision]:
     try:
         return [
             Decision(r.since, r.action, r.subject, r.scope, r.limit, r.level, r.until, r.why)
-            for r in with_file.snapshots(NOW.wall)
+            for r in with_file.listing.snapshots(NOW.wall)
         ]
     finally:
         with_file.close()
@@ -89,7 +90,7 @@ def test_a_file_that_vanished_is_made_anew(path: str, pipeline: Pipeline) -> Non
     pipeline.decide([replace(ban(B), origin="peer:mx2", name="b.example")], NOW)
     assert pipeline.recorder.error is not None
     reopen(pipeline, path, NOW)
-    rows = pipeline.recorder.store.snapshots(NOW.wall)
+    rows = pipeline.recorder.store.listing.snapshots(NOW.wall)
     assert {row.subject: (row.origin, row.name) for row in rows} == {
         A: ("log", ""),
         B: ("peer:mx2", "b.example"),
@@ -122,12 +123,12 @@ def test_who_was_unbanned_and_allowed_without_the_file_is_so_when_it_comes_back(
     pipeline.unban(C, "mx", later)
     again = Decision(later.wall, "ban", C, "mx", "auth", 1, later.wall + 60, "again")
     pipeline.decide([again], later)
-    pipeline.recorder.store.allow(".example.com", 0.0, "", later.wall)
+    pipeline.recorder.store.allowlist.allow(".example.com", 0.0, "", later.wall)
     reopen(pipeline, path, later)
     store = pipeline.recorder.store
-    assert {(row.subject, row.limit) for row in store.snapshots(later.wall)} == {
+    assert {(row.subject, row.limit) for row in store.listing.snapshots(later.wall)} == {
         (B, "errors"),
         (C, "auth"),
     }
     assert store.past([(A, "mx")], later.wall)[A, "mx"].exempt_until == later.wall + 3600
-    assert [row.what for row in store.allowed(later.wall)] == [".example.com"]
+    assert [row.what for row in store.allowlist.entries(later.wall)] == [".example.com"]

@@ -100,7 +100,7 @@ def test_a_throttle_that_outlives_the_begin_of_a_ban_is_left_alone(pipeline: Pip
 def test_what_the_store_released_is_removed(pipeline: Pipeline) -> None:
     pipeline.recorder.store.record(NOW.wall, bans(["198.18.0.1", "198.18.0.2"]))
     pipeline.enforcer.apply([Entry(f"198.18.0.{n}", "mx", "ban", 600.0) for n in (1, 2)], NOW)
-    pipeline.recorder.store.unban(
+    pipeline.recorder.store.unbans.unban(
         "198.18.0.1", "mx", NOW.wall
     )  # and killed before the kernel heard
     assert run(pipeline) == (0, 1)

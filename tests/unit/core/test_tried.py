@@ -60,7 +60,7 @@ def test_three_names_on_each_host_are_a_ban_where_the_eleventh_is_known(
     guess(one, *names("y", 3))
     one.publish()
     two.hear(one)
-    (row,) = [s for s in two.store.snapshots(WALL) if s.action == "ban"]
+    (row,) = [s for s in two.store.listing.snapshots(WALL) if s.action == "ban"]
     assert (row.subject, row.scope, row.origin) == (A, "submission", "peer:mx1")
     assert "11 user names tried within 1d, hard limit 10" in row.why
     assert two.fleet.inbox.received["mx1", "names-counted"] == 3
@@ -94,7 +94,7 @@ def test_names_of_good_clients_count_where_they_were_tried(
 def test_names_of_protected_and_exempt_clients_and_of_no_clients_do_not_count(
     one: Host, two: Host
 ) -> None:
-    two.store.unban(A, "submission", WALL, WALL + 600)
+    two.store.unbans.unban(A, "submission", WALL, WALL + 600)
     own = wire.Names("127.0.0.1", "submission", [1])
     others = [wire.Names(s, "submission", [1]) for s in ("198.51.100.0/24", "198.51.100.07", "xx")]
     one.say(1, wire.Names(A, "submission", [1, 2]), own, *others, kind="names")
@@ -121,7 +121,7 @@ def test_names_of_before_an_unban_do_not_count_after_a_restart(one: Host, two: H
     guess(one, *names("x", 10))
     one.publish()
     two.hear(one)
-    two.store.unban(A, None, WALL + 5)
+    two.store.unbans.unban(A, None, WALL + 5)
     two.pipeline = Host("mx2").pipeline
     two.pipeline.recorder.store = two.store
     two.start()

@@ -28,7 +28,7 @@ def store() -> Iterator[Store]:
 
 
 def left(store: Store) -> set[tuple[str, Scope]]:
-    return {(row.subject, row.scope) for row in store.snapshots(WALL)}
+    return {(row.subject, row.scope) for row in store.listing.snapshots(WALL)}
 
 
 def test_unbans_of_one_subject_of_a_scope_and_of_all_are_recorded(store: Store) -> None:
@@ -52,7 +52,7 @@ def test_what_cannot_be_recorded_stays_pending(store: Store) -> None:
     pending.add([(A, "mx")], WALL + 1)
     with pytest.raises(StoreError):
         pending.flush(store)
-    assert pending.others(store.snapshots(WALL, order="subject"))[0].scope == "submission"
+    assert pending.others(store.listing.snapshots(WALL, order="subject"))[0].scope == "submission"
 
 
 def test_nothing_is_known_against_those_who_are_free() -> None:

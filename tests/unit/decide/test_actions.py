@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from lab.daemon.events import EMPTY, A, B, auth, engine, event, run, session, value
+from throttled.decide.client_peaks import noted
 from throttled.decide.engine import Engine
 from throttled.model import Event, Evidence, Facts, Message, Service
 from throttled.settings import Limit, Points, Policy, duration
@@ -479,7 +480,7 @@ def test_who_delivers_is_recorded_however_many_strangers_came(
     strangers = [event("connect", f"203.0.113.{n}") for n in range(5)]
     delivered = {"data": (1, 1), "commands": (5, 5)}
     run([*strangers, *session(commands=delivered)], under=under)
-    assert [p.client for p in under.peaks(99)] == ["203.0.113.0", "203.0.113.1", A]
+    assert [p.client for p in noted(under.gauges(), 99)] == ["203.0.113.0", "203.0.113.1", A]
 
 
 def test_the_end_of_a_postscreen_session_counts_nothing() -> None:

@@ -9,9 +9,8 @@ from msgspec.structs import replace
 
 from lab.daemon.events import A, B, auth, engine, event, run, value
 from throttled.address import network_of
-from throttled.decide.engine import Engine
 from throttled.decide.tried import Tried
-from throttled.model import Crossing, Event, Facts, Line, Message, Peak, Rate, Service
+from throttled.model import Crossing, Event, Facts, Line, Message, Rate, Service
 from throttled.settings import Accounts, Limit, Points, Policy, default_limits, duration
 
 UNPROVEN = ("connect", "screened", "hangup", "lost_connection", "timeout", "peak", "saturated")
@@ -211,49 +210,6 @@ def test_unban_all_resets_what_was_recorded() -> None:
     assert [found.client for found in under.escapes.found(1012.0)] == [A]
     under.reset_all("mx")
     assert under.escapes.found(1012.0) == []
-
-
-def test_what_clients_reached_is_reported_until_it_is_kept() -> None:
-    under = Engine(Policy(), Facts(), peaks=True)
-    run([event("connect")] * 3 + [event("auth_failure", user="a")], under=under)
-    under.handshakes(A, "mx", 9, 1000.0)  # what the kernel saw is not noted
-    connections = Peak(A, "mx", "connections", "connections", 60.0, 3)
-    reached = under.peaks(99)
-    assert connections in reached
-    assert {(p.limit, p.value) for p in reached} == {
-        ("connections", 3),
-        ("auth", 1),
-        ("auth-users", 1),
-        ("auth-slow", 1),
-        ("auth-day", 1),
-    }
-    assert len(under.peaks(2)) == 2
-    run([event("connect")], under=under)
-    under.recorded([*reached, replace(connections, limit="gone")])
-    assert under.peaks(99) == [replace(connections, value=4)]
-    under.reconfigure(Policy(max_clients=5000))
-    assert under.peaks(99) == [replace(connections, value=4)]
-    under.recorded(under.peaks(99))
-    assert under.peaks(99) == []
-    assert ("mx", "connections", "connections", 60.0) in engine().watched()
-    assert {count for _, _, count, _ in engine().watched()} == {
-        "connections",
-        "errors",
-        "callouts",
-        "auth_failures",
-        "auth_users",
-    }
-    assert len(engine().watched()) == len(set(engine().watched()))
-    plain = engine()
-    run([event("connect")], under=plain)
-    assert plain.peaks(99) == []
-    plain.recorded(reached)
-
-
-def test_a_network_is_no_client_of_which_to_note_what_it_reached() -> None:
-    under = Engine(Policy(), Facts(), peaks=True)
-    run([event("non_smtp_command", "2001:db8::1")], under=under)
-    assert {p.client for p in under.peaks(99)} == {"2001:db8::1"}
 
 
 def test_what_is_in_force_ends_by_the_latest_moment_known() -> None:

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from throttled.decide.gauge import Gauge, SenderMeter
 from throttled.decide.limits import NEVER
-from throttled.decide.queue import Use
+from throttled.decide.uses import Use
 from throttled.model import Scope
 from throttled.settings import AnyCount, Limit, Override, duration
 from throttled.subjects import Of

@@ -52,6 +52,19 @@ def test_of_a_long_list_it_is_known_that_there_are_others() -> None:
     assert (len(found), found[-1]) == (9, ())
 
 
+def test_a_pipe_delivers_to_mailboxes_if_its_transport_does() -> None:
+    made = learnt()
+    made.pipes = frozenset({"dovecot"})
+
+    def piped(relay: str) -> str:
+        event = Event("delivery", "", "pipe", "postfix", 1, 1.0)
+        message = Message("3A5C01F2B", recipient="bob@b.test", status="sent", relay=relay)
+        return made.learn(event, message)
+
+    assert piped("spamassassin") == ""  # a filter: its mail comes back
+    assert piped("dovecot") == BOB[0]
+
+
 def test_what_a_filter_takes_over_is_no_delivery() -> None:
     made = learnt()
     event = Event("delivery", "", "lmtp", "postfix", 1, 1.0)

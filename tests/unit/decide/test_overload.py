@@ -1,6 +1,15 @@
 import pytest
 
-from throttled.decide.overload import PACE, Delays, Place, cap, known_good, to_end
+from throttled.decide.overload import (
+    Change,
+    Delays,
+    Place,
+    Processes,
+    at_once,
+    cap,
+    known_good,
+    to_end,
+)
 from throttled.model import Action, Past
 from throttled.settings import Overload
 
@@ -9,11 +18,11 @@ DAY = 86400.0
 IDLE = 10.0
 
 
-def run(delays: Delays, start: float, seconds: float, over_cap: int, others: int = 0) -> list[bool]:
-    """Step four times a second; return whether each step changed the limits."""
-    return [
-        delays.step(start + n / 4, over_cap, others, 300.0).limits for n in range(int(seconds * 4))
-    ]
+def run(
+    delays: Delays, start: float, seconds: float, over_cap: int, others: int = 0
+) -> list[Change]:
+    """Step four times a second; return what each step changed."""
+    return [delays.step(start + n / 4, over_cap, others, 300.0) for n in range(int(seconds * 4))]
 
 
 def place(
@@ -36,14 +45,8 @@ def ended(*places: Place, cap: int = 80, wanted: int = 100) -> str:
 
 def test_nothing_happens_in_calm_times() -> None:
     delays = Delays()
-    assert not any(run(delays, 100.0, 60, 0))
-    assert (delays.since, delays.pace, delays.turn, delays.full) == (0.0, 0, 0.0, False)
-
-
-def test_the_pace_is_limited_from_the_first_drop_on() -> None:
-    delays = Delays()
-    change = delays.step(100.0, 1, 0, 300.0)
-    assert (change.limits, change.began, delays.pace) == (True, False, PACE)
+    assert set(run(delays, 100.0, 60, 0)) == {Change()}
+    assert (delays.since, delays.turn, delays.full) == (0.0, 0.0, False)
 
 
 def test_strangers_count_as_delayed_after_three_seconds_and_until_a_minute_without_drops() -> None:
@@ -55,13 +58,22 @@ def test_strangers_count_as_delayed_after_three_seconds_and_until_a_minute_witho
     run(delays, 103.5, 59, 0)
     assert delays.delaying
     assert delays.step(163.5, 0, 0, 300.0).ended
-    assert (delays.since, delays.pace, delays.turn) == (0.0, 0, 0.0)
+    assert (delays.since, delays.turn) == (0.0, 0.0)
 
 
 def test_a_burst_of_an_instant_is_no_overload() -> None:
     delays = Delays()
     delays.step(100.0, 50, 0, 300.0)
     run(delays, 100.25, 59, 0)
+    assert not delays.delaying
+
+
+def test_bursts_with_a_pause_between_them_are_no_overload() -> None:
+    """A newsletter's replies: a few have to wait a second for a process, now and then."""
+    delays = Delays()
+    for start in range(100, 160, 6):
+        run(delays, start, 1, 0, others=3)
+        run(delays, start + 1, 5, 0)
     assert not delays.delaying
 
 
@@ -121,6 +133,59 @@ def test_turns_are_over_soon_after_the_attack() -> None:
     assert delays.turn == 1.0
 
 
+@pytest.mark.parametrize(("places", "seconds"), [(4, 100), (8, 50), (80, 5), (800, 5)])
+def test_turns_begin_later_where_fewer_processes_serve_a_storm(places: int, seconds: int) -> None:
+    """Honest: a provider's list, 200 messages to a small site, over all of its few connections."""
+    delays, at = Delays(), 100.0
+    while not delays.turn:
+        delays.step(at, 100, 0, 300.0, places)
+        at += 0.25
+    assert at - 100.0 == seconds + 0.25
+
+
+# The pace
+
+
+def test_without_any_process_some_strangers_are_admitted_at_once() -> None:
+    some = [Processes(cap) for cap in (4, 8, 40, 80, 800)]
+    assert [one.places for one in some] == [4, 8, 8, 10, 100]
+    assert [at_once(cap) for cap in (4, 80)] == [8, 10]
+
+
+def test_strangers_have_the_processes_that_were_started_before_and_are_idle() -> None:
+    some = Processes(80)
+    some.see(100.0, 60, 0, 0)
+    some.see(101.0, 5, 0, 0)
+    assert some.places == 70
+    some.see(101.0, 5, 5, 0)
+    assert some.places == 65
+    some.see(102.0, 100, 0, 0)
+    assert some.places == 80
+    some.see(126.0, 3, 0, 0)
+    assert some.places == 80
+    some.see(152.0, 3, 0, 0)
+    assert some.places == 13
+
+
+def test_processes_end_while_nobody_looks() -> None:
+    some = Processes(80)
+    some.see(100.0, 60, 0, 0)
+    some.see(1000.0, 1, 0, 0)
+    assert some.places == 11
+
+
+def test_as_many_strangers_wait_as_the_server_starts_processes() -> None:
+    """Those that wait at a look could not be started since the one before."""
+    some = Processes(80)
+    rooms = []
+    for waiting in (10, 5, 3, 2, 2, 1, 0, 1, 2, 0):
+        some.see(100.0, 20, 0, waiting)
+        rooms.append(some.places - 20)
+    assert rooms == [5, 2, 2, 2, 2, 2, 4, 8, 10, 10]
+    some.see(100.0, 20, 0, 0, starting=True)
+    assert some.places == 25
+
+
 # The cap
 
 
@@ -131,7 +196,11 @@ def test_turns_are_over_soon_after_the_attack() -> None:
         (Overload(), [100, 50, 0], 80),  # not 40: the main service stays as large as it is
         (Overload(), [100, 5], 80),
         (Overload(reserve="50%"), [100], 50),
-        (Overload(), [1], 1),
+        (Overload(), [10], 8),
+        (Overload(), [5], 4),
+        (Overload(), [4], 0),
+        (Overload(reserve="95%"), [5], 1),
+        (Overload(cap=1), [1], 1),
         (Overload(), [0], 0),
         (Overload(), [], 0),
         (Overload(cap=7), [100], 7),

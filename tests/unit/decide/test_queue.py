@@ -7,15 +7,16 @@ from functools import partial
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lab.mail.orders import MESSAGES, shuffled
 from lab.mail.orders import Message as Filtered
-from throttled.decide import owners
+from throttled.decide import owners, place
 from throttled.decide import queue as room
-from throttled.decide.queue import Queue, Use
+from throttled.decide.queue import Queue
+from throttled.decide.uses import Use
 from throttled.model import Event, Facts, Message
 from throttled.parse.parser import Parser
 
@@ -337,8 +338,9 @@ def test_the_oldest_is_evicted_at_the_cap() -> None:
 
 
 def test_everything_else_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_NAMES", "_DOMAINS", "_ADDRESSES"):
+    for name in ("_NAMES", "_DOMAINS"):
         monkeypatch.setattr(room, name, 2)
+    monkeypatch.setattr(place, "_ADDRESSES", 2)
     monkeypatch.setattr(owners, "_SHARED", 2)
     log = Log()
     for number in range(9):
@@ -374,6 +376,14 @@ LINES = st.one_of(
 )
 
 
+@example(  # a short id that is used again
+    lines=[
+        (SUBMISSION, "3A5C01F2B", "alice"),
+        (ACTIVE, "3A5C01F2B", "a@x.test", 2),
+        (ACTIVE, "3A5C01F2B", "", 2),
+        (BOUNCED, "3A5C01F2B"),
+    ]
+)
 @given(st.lists(LINES, max_size=30))
 def test_a_bounce_is_of_who_queued_that_id_last(lines: list[tuple[str, ...]]) -> None:
     log = Log()

@@ -35,10 +35,10 @@ def test_long_silence_forgets_both_generations() -> None:
 
 def test_swap_returns_what_was_there_in_either_generation() -> None:
     table: Generations[str, int] = Generations(10.0, 100)
-    assert table.swap("a", 1, 1000.0) is None
-    assert table.swap("a", 2, 1001.0) == 1
-    assert table.swap("b", 1, 1011.0) is None
-    assert table.swap("a", 3, 1012.0) == 2
+    assert table.put("a", 1, 1000.0) is None
+    assert table.put("a", 2, 1001.0) == 1
+    assert table.put("b", 1, 1011.0) is None
+    assert table.put("a", 3, 1012.0) == 2
     assert table.get("a") == 3
     assert sorted(table.values()) == [1, 3]
 

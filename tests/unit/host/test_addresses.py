@@ -6,14 +6,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
 from lab.network.netns import Namespace, namespace
 from throttled.errors import HostError
 from throttled.host import addresses
 from throttled.host.addresses import AddressWatch
+from throttled.linux import rtnetlink
 
 
 @pytest.fixture
@@ -94,12 +93,8 @@ def test_what_the_kernel_refuses_is_a_host_error(monkeypatch: pytest.MonkeyPatch
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    def refuse_route() -> None:
-        raise NetlinkError(1, "Operation not permitted")
-
     with monkeypatch.context() as patch:
-        patch.setattr(psutil, "net_if_addrs", refuse)
-        patch.setattr(addresses, "IPRoute", refuse_route)
+        patch.setattr(rtnetlink, "Netlink", refuse)
         with pytest.raises(HostError, match="own addresses: "):
             addresses.own()
         with pytest.raises(HostError, match="default routes: "):

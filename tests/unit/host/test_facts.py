@@ -258,6 +258,17 @@ def test_delimiters_that_all_instances_have(tmp_path: Path, each: list[str], com
     assert gather(directories).delimiters == common
 
 
+def test_pipes_that_deliver_to_mailboxes(tmp_path: Path) -> None:
+    main = f"{MAIN}\nvirtual_transport = dovecot:\nlocal_transport = lmtp:unix:private/x\n"
+    pipes = "\n".join(
+        f"{name} unix - n n - - pipe user=nobody argv=/bin/true" for name in ("dovecot", "filter")
+    )
+    facts = gather([configure(tmp_path, main, f"{MASTER}{pipes}\nlmtp unix - - n - - lmtp")])
+    assert facts.pipes == {"dovecot"}
+    (tmp_path / "main.cf").write_text("broken")
+    assert gather([str(tmp_path)], before=facts).pipes == {"dovecot"}
+
+
 def test_a_service_with_a_name_of_its_own_and_the_domain_of_logins(tmp_path: Path) -> None:
     """postlogd's log has that name as the host's."""
     own = "127.0.0.1:10026 inet n - n - - smtpd\n  -o myhostname=filter.example.com\n"

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from throttled.control.protocol import StatusResult, TailStatus
+from throttled.control.results import StatusResult, TailStatus
 from throttled.histogram import Histogram
 from throttled.metrics.exposition import expose
 from throttled.model import Finding

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from throttled.control.protocol import FleetPeer, FleetResult
+from throttled.control.results import FleetPeer, FleetResult
 from throttled.histogram import Histogram
 from throttled.metrics.exposition import expose
 from unit.metrics.test_exposition import status

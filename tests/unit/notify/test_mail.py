@@ -11,7 +11,8 @@ import pytest
 
 from lab.programs import smtp_sink
 from throttled.errors import ThrottledError
-from throttled.notify.mail import Letter, message, send
+from throttled.notify.letter import Letter
+from throttled.notify.mail import message, send
 
 
 def test_a_mail_with_a_page_and_an_empty_sender() -> None:

@@ -1,6 +1,6 @@
 """`allow --resolve`: what it says."""
 
-from throttled.control.protocol import Resolve
+from throttled.control.requests import Resolve
 from throttled.operator.allow import resolved
 
 

@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 
 from throttled.clock import now
-from throttled.control.protocol import (
-    Ban,
-    ChangeResult,
-    Done,
-    List,
-    MailChange,
-    Reload,
-    Request,
-    Result,
-)
+from throttled.control.requests import Ban, List, MailChange, Reload, Request
+from throttled.control.results import ChangeResult, Done, Result
 from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import Change
@@ -57,7 +49,7 @@ def test_every_change_is_kept_with_who_and_what_became_of_it(
     with pytest.raises(ZeroDivisionError):
         asyncio.run(audit.handle(Reload(), ME, _handler))
     asyncio.run(audit.handle(List(), ME, _handler))
-    reload, refused, unconfirmed, done = store.changes()
+    reload, refused, unconfirmed, done = store.audit.changes()
     assert (done.uid, done.pid, done.op, done.subject) == (ME.uid, ME.pid, "ban", "192.0.2.7")
     assert done.user.startswith(pwd.getpwuid(ME.uid).pw_name)
     assert done.program
@@ -91,7 +83,9 @@ def test_what_a_command_does_by_itself_is_recorded(tmp_path: Path) -> None:
     ):
         raise RefusedError("not now")
     store = Store.open(path, readonly=True)
-    found = [(row.op, row.subject, row.outcome, row.ok, row.offline) for row in store.changes()]
+    found = [
+        (row.op, row.subject, row.outcome, row.ok, row.offline) for row in store.audit.changes()
+    ]
     store.close()
     assert found == [
         ("mail", "account:alice", "not now", False, True),
@@ -115,18 +109,14 @@ def test_the_login_behind_sudo_is_reported() -> None:
 
 
 def test_what_a_failing_store_does_not_take_is_written_later() -> None:
-    class Full(Store):
-        full = True
+    def full(_change: Change, _command: str = "") -> None:
+        raise StoreError("the disk is full")
 
-        def write_change(self, change: Change, command: str = "") -> None:
-            if self.full:
-                raise StoreError("the disk is full")
-            super().write_change(change, command)
-
-    store = Full.open(":memory:")
+    store = Store.open(":memory:")
     audit = Trail(lambda: store, now)
-    asyncio.run(audit.handle(Ban("192.0.2.7"), ME, _handler))
-    assert store.changes() == []
-    store.full = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.audit, "write", full)
+        asyncio.run(audit.handle(Ban("192.0.2.7"), ME, _handler))
+    assert store.audit.changes() == []
     asyncio.run(audit.handle(Ban("192.0.2.8"), ME, _handler))
-    assert [change.subject for change in store.changes()] == ["192.0.2.8", "192.0.2.7"]
+    assert [change.subject for change in store.audit.changes()] == ["192.0.2.8", "192.0.2.7"]

@@ -4,17 +4,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from throttled.control.protocol import (
-    Ban,
-    ChangeResult,
-    Explain,
-    ExplainResult,
-    List,
-    ListResult,
-    Status,
-    StatusResult,
-)
-from unit.service.test_daemon import A, Lab, live
+from lab.daemon.in_process import A, Lab, live
+from throttled.cli.explained import explain
+from throttled.control.requests import Ban, Explain, List, Status, Throttle
+from throttled.control.results import ChangeResult, ExplainResult, ListResult, StatusResult
 
 FAILED = "warning: mail.example.net[{}]: SASL LOGIN authentication failed: x, sasl_username={}"
 
@@ -84,3 +77,29 @@ def test_of_a_throttled_client_another_throttle_is_no_next_step(tmp_path: Path) 
     assert explained(tmp_path, fail).next == (
         "banned in mx for 10m after 41 more counted by limit auth (now 60, limit 100, within 10m)"
     )
+
+
+def test_a_network_is_explained_with_what_is_active_inside(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        names = [f"198.51.100.{n}" for n in range(1, 8)]
+        for name in names:
+            await lab.ask(Ban(name, "mx"), ChangeResult)
+        await lab.ask(Ban("198.51.100.64/27"), ChangeResult)
+        await lab.ask(Throttle("198.51.100.1", "submission"), ChangeResult)
+        await lab.ask(Ban("198.51.101.1"), ChangeResult)
+        found = (await lab.ask(Explain("198.51.100.0/24"), ExplainResult)).inside
+        assert found.counts == {"ban": 8, "throttle": 1}
+        latest = [row.subject for row in found.latest]
+        assert latest[0] == "198.51.100.1"
+        assert len(latest) == 5
+        lines = list(explain(await lab.ask(Explain("198.51.100.0/24"), ExplainResult)))
+        assert lines[0] == ("Not throttled or banned as a whole; inside it 1 throttled, 8 banned.")
+        assert "  All: throttled list 198.51.100.0/24" in lines
+        await lab.ask(Ban("198.51.100.0/24"), ChangeResult)
+        lines = list(explain(await lab.ask(Explain("198.51.100.0/24"), ExplainResult)))
+        assert lines[0].startswith("Banned on ports")
+        assert "Inside it 1 throttled, 8 banned; the latest:" in lines
+        own = await lab.ask(Explain("198.51.100.7"), ExplainResult)
+        assert (own.inside.counts, own.inside.latest) == ({}, [])
+
+    live(tmp_path, story)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from throttled.clock import Moment
 from throttled.config.schema import Config
-from throttled.control.protocol import List
+from throttled.control.requests import List
 from throttled.control.server import Peer
 from throttled.core import behind
 from throttled.core.pipeline import Pipeline
@@ -94,15 +94,15 @@ class Lab:
         return [(row.subject, row.action, row.packets) for row in found]
 
 
-def calls(monkeypatch: pytest.MonkeyPatch, store: Store, name: str) -> list[object]:
+def calls(monkeypatch: pytest.MonkeyPatch, table: object, name: str) -> list[object]:
     """Return the calls of a method from now on."""
-    method, found = getattr(store, name), list[object]()
+    method, found = getattr(table, name), list[object]()
 
     def recorded(*args: object) -> object:
         found.append(args)
         return method(*args)
 
-    monkeypatch.setattr(store, name, recorded)
+    monkeypatch.setattr(table, name, recorded)
     return found
 
 
@@ -143,8 +143,8 @@ def test_packets_are_those_that_the_kernel_counted(lab: Lab) -> None:
 def test_the_kernel_is_asked_for_nothing_that_it_has_not(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads = calls(monkeypatch, lab.desk.store, "page")
-    writes = calls(monkeypatch, lab.desk.store, "packets")
+    reads = calls(monkeypatch, lab.desk.store.listing, "page")
+    writes = calls(monkeypatch, lab.desk.store.active, "packets")
     lab.pipeline.decide([decision(1, "throttle", subject="account:a", scope="submission")], NOW)
     assert lab.rows() == [("account:a", "throttle", 0)]
     assert lab.kernel.asked == []
@@ -166,7 +166,7 @@ def test_counters_that_cannot_be_read_are_as_they_were(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab.pipeline.decide([decision(1)], NOW)
-    reads = calls(monkeypatch, lab.desk.store, "page")
+    reads = calls(monkeypatch, lab.desk.store.listing, "page")
     lab.kernel.refuses = True
     with caplog.at_level(logging.WARNING):
         assert lab.rows() == [("198.51.100.1", "ban", 0)]

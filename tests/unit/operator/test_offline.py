@@ -9,68 +9,68 @@ from typing import Any, get_args
 import pytest
 from msgspec import to_builtins
 
-from throttled.control import client, protocol
-from throttled.control.protocol import (
+from lab.daemon.in_process import A, B, Lab, live
+from throttled.control import client, requests, results
+from throttled.control.requests import Request
+from throttled.control.results import (
     AuditResult,
     ChangeResult,
     ExplainResult,
     ListResult,
-    Request,
     Result,
     StatusResult,
 )
 from throttled.errors import ThrottledError
 from throttled.operator import answer
 from throttled.operator.offline import answer_offline
-from unit.service.test_daemon import A, B, Lab, live
 
 NETWORK = "203.0.113.0/24"
 ROOM = "2001:db8::/64"
 
 BEFORE: list[Request] = [
-    protocol.Ban(A),
-    protocol.Throttle(B, scope="mx"),
-    protocol.Ban("203.0.113.5", seconds=600.0, why="asked for"),
-    protocol.Throttle(NETWORK),
-    protocol.Ban(ROOM, scope="submission"),
-    protocol.Allow("192.0.2.7", 3600.0, "a probe"),
+    requests.Ban(A),
+    requests.Throttle(B, scope="mx"),
+    requests.Ban("203.0.113.5", seconds=600.0, why="asked for"),
+    requests.Throttle(NETWORK),
+    requests.Ban(ROOM, scope="submission"),
+    requests.Allow("192.0.2.7", 3600.0, "a probe"),
 ]
 ASKED: list[Request] = [
-    protocol.List(sort="subject"),
-    protocol.List(within=NETWORK),
-    protocol.List(limit="no-such-limit"),
-    protocol.Explain(A),
-    protocol.Explain("192.0.2.7"),
-    protocol.Status(),
-    protocol.Unban(A),
-    protocol.Unban(A),
-    protocol.Explain(A),
-    protocol.Unban("203.0.113.6"),
-    protocol.Unban("203.0.113.5"),
-    protocol.Unban("192.0.2.9", exempt=3600.0),
-    protocol.Unban(NETWORK, scope="mx", exempt=3600.0),
-    protocol.UnbanAll("submission"),
-    protocol.Ban("192.0.2.30", seconds=600.0, why="asked for"),
-    protocol.Throttle("192.0.2.30", scope="mx"),
-    protocol.Ban("127.0.0.1"),
-    protocol.Import(
+    requests.List(sort="subject"),
+    requests.List(within=NETWORK),
+    requests.List(limit="no-such-limit"),
+    requests.Explain(A),
+    requests.Explain("192.0.2.7"),
+    requests.Status(),
+    requests.Unban(A),
+    requests.Unban(A),
+    requests.Explain(A),
+    requests.Unban("203.0.113.6"),
+    requests.Unban("203.0.113.5"),
+    requests.Unban("192.0.2.9", exempt=3600.0),
+    requests.Unban(NETWORK, scope="mx", exempt=3600.0),
+    requests.UnbanAll("submission"),
+    requests.Ban("192.0.2.30", seconds=600.0, why="asked for"),
+    requests.Throttle("192.0.2.30", scope="mx"),
+    requests.Ban("127.0.0.1"),
+    requests.Import(
         [
-            protocol.Entered("192.0.2.31", "ban"),
-            protocol.Entered("127.0.0.2", "throttle"),
-            protocol.Entered("192.0.2.32", "allow", why="a branch"),
+            requests.Entered("192.0.2.31", "ban"),
+            requests.Entered("127.0.0.2", "throttle"),
+            requests.Entered("192.0.2.32", "allow", why="a branch"),
         ]
     ),
-    protocol.Allow(B, None, "a partner"),
-    protocol.Allow(".example.com", 60.0),
-    protocol.Resolve("mail.example.net", ["192.0.2.20", "2001:db8::20"]),
-    protocol.Resolve("mail.example.net", ["192.0.2.21"], refresh=True),
-    protocol.Allowed(),
-    protocol.Disallow(B),
-    protocol.Disallow(B),
-    protocol.AddHost("mx2.example.net"),
-    protocol.List(),
-    protocol.Audit(),
-    protocol.UnbanAll(),
+    requests.Allow(B, None, "a partner"),
+    requests.Allow(".example.com", 60.0),
+    requests.Resolve("mail.example.net", ["192.0.2.20", "2001:db8::20"]),
+    requests.Resolve("mail.example.net", ["192.0.2.21"], refresh=True),
+    requests.Allowed(),
+    requests.Disallow(B),
+    requests.Disallow(B),
+    requests.AddHost("mx2.example.net"),
+    requests.List(),
+    requests.Audit(),
+    requests.UnbanAll(),
 ]
 #: What is said of the rules where no daemon runs that would change them.
 LATER = ("; the rules in the kernel follow when the daemon starts", " when the daemon runs")
@@ -95,7 +95,7 @@ def essence(result: Result) -> Any:
             found = result.banned, result.throttled, result.desired, result.enforced
         case AuditResult():
             found = [(change.op, change.subject, change.ok) for change in result.rows]
-        case protocol.AllowedResult():
+        case results.AllowedResult():
             found = sorted((row.what, row.note, row.name) for row in result.rows)
     return found
 
@@ -116,7 +116,7 @@ def without_rules(outcome: Any) -> Any:
 
 
 def in_kernel(lab: Lab) -> set[tuple[str, str, str]]:
-    return {(seen.subject, seen.scope, seen.action) for seen in lab.daemon.backend.dump()}
+    return {(seen.subject, seen.scope, seen.action) for seen in lab.runtime.backend.dump()}
 
 
 def with_daemon(path: Path) -> list[tuple[Any, Any]]:
@@ -140,11 +140,11 @@ def without_daemon(path: Path) -> list[tuple[Any, Any]]:
             await lab.ask(request, ChangeResult)
 
     lab = live(path, story)
-    settings, facts = lab.daemon.config, lab.daemon.facts
+    settings, facts = lab.runtime.live.config, lab.runtime.live.facts
     outcomes = []
     database = settings.database()
     for request in ASKED:
-        ask = partial(answer_offline, settings, database, lab.daemon.backend, request, facts)
+        ask = partial(answer_offline, settings, database, lab.runtime.backend, request, facts)
         outcomes.append((outcome(ask), in_kernel(lab)))
     return outcomes
 
@@ -158,7 +158,7 @@ def test_each_answer_and_what_is_in_the_kernel_then_are_the_same(
     for request, (online, offline) in zip(ASKED, pairs, strict=True):
         assert without_rules(online[0]) == without_rules(offline[0]), request
         if (
-            request != protocol.UnbanAll()
+            request != requests.UnbanAll()
         ):  # without a daemon the rules go, and with them exemptions
             assert online[1] == offline[1], request
     assert "failed:" not in caplog.text  # nothing is asked of the kernel that it always refuses
@@ -168,16 +168,16 @@ def test_every_request_has_one_command() -> None:
     assert set(get_args(Request)) == set(answer._COMMANDS)
 
 
-@pytest.mark.parametrize("request_", [protocol.Reload(), protocol.Reach()])
+@pytest.mark.parametrize("request_", [requests.Reload(), requests.Reach()])
 def test_what_is_asked_of_the_daemon_itself_says_that_none_runs(
     tmp_path: Path, request_: Request
 ) -> None:
     lab = live(tmp_path, lambda _lab: asyncio.sleep(0))
     with pytest.raises(ThrottledError, match="not running"):
         answer_offline(
-            lab.daemon.config,
-            lab.daemon.config.database(),
-            lab.daemon.backend,
+            lab.runtime.live.config,
+            lab.runtime.live.config.database(),
+            lab.runtime.backend,
             request_,
-            lab.daemon.facts,
+            lab.runtime.live.facts,
         )

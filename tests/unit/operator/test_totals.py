@@ -6,7 +6,7 @@ from typing import cast
 
 from lab.machine.zone import zone  # noqa: F401 - a fixture
 from throttled.clock import Moment
-from throttled.control.protocol import Totals
+from throttled.control.results import Totals
 from throttled.model import Decision
 from throttled.operator.desk import Desk
 from throttled.operator.totals import HOURS, days, hours
@@ -36,8 +36,8 @@ def test_days_are_those_of_this_hosts_zone() -> None:
         banned(store, when)
     store.record(now, [], activity={(int(now // HOUR), "mx", "session"): 5})
     store.record(now, [], activity={(int(now // HOUR), "submission", "login"): 2})
-    store.count_drops(0, now)
-    store.count_drops(700, now)
+    store.hourly.count_drops(0, now)
+    store.hourly.count_drops(700, now)
     assert days(desk(store, now)) == [
         Totals(local(2026, 3, 28, 0), bans=2),
         Totals(local(2026, 3, 29, 0), sessions=5, logins=2, drops=700),

@@ -12,7 +12,7 @@ from throttled.analysis.report import DAY, WEEK
 from throttled.clock import Moment
 from throttled.model import Decision, Evidence
 from throttled.notify.journal import NOTICE
-from throttled.service.first_week import FirstWeek
+from throttled.service.first_week import FirstWeek, end_observing
 from throttled.store.hourly import HOUR
 from throttled.store.store import Store
 
@@ -55,8 +55,23 @@ def test_a_pause_of_more_than_a_day_begins_anew(path: str, store: Store) -> None
     assert FirstWeek(path, no_mail).due(store, at(0)) == ""
     assert FirstWeek(path, no_mail).due(store, at(DAY * 3)) == ""
     assert FirstWeek(path, no_mail).due(store, at(DAY * 4)) == "a day"
-    store.know("observing", b"{", NOW)  # another program's
+    store.known.put("observing", b"{", NOW)  # another program's
     assert FirstWeek(path, no_mail).due(store, at(DAY * 4)) == ""
+
+
+def test_another_mode_begins_anew_however_short_it_was(
+    path: str, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert FirstWeek(path, no_mail).due(store, at(0)) == ""
+    end_observing(path)
+    assert FirstWeek(path, no_mail).due(store, at(DAY - HOUR)) == ""
+    assert FirstWeek(path, no_mail).due(store, at(DAY)) == ""
+    assert FirstWeek(path, no_mail).due(store, at(2 * DAY - HOUR)) == "a day"
+    end_observing(str(tmp_path / "gone.db"))
+    assert not (tmp_path / "gone.db").exists()
+    (tmp_path / "text.db").write_text("no database, but longer than the header of one" * 9)
+    end_observing(str(tmp_path / "text.db"))
+    assert "the time of observing continues" in caplog.text
 
 
 def test_the_mail_and_the_journal(

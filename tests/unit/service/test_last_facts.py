@@ -79,7 +79,7 @@ def test_the_same_is_not_written_again(store: Store, path: str) -> None:
 def test_what_is_not_understood_is_passed_over(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.know("facts", b'{"services": 7}', NOW)
+    store.known.put("facts", b'{"services": 7}', NOW)
     assert known.load(store) == Facts()
     assert "unreadable" in caplog.text
 

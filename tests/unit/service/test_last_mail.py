@@ -17,6 +17,7 @@ from throttled.notify.channel import Message
 from throttled.notify.hook import Hook
 from throttled.service.last_mail import LastMail
 from throttled.settings import Duration
+from throttled.store.known import Known
 from throttled.store.store import Store
 
 WALL = 1_800_000_000.0
@@ -45,7 +46,7 @@ def test_a_restart_waits_for_the_rest_of_the_hour(store: Store) -> None:
     last = LastMail(under)
     last.load(store, Moment(WALL, 1.0))
     last.tick(store, Moment(WALL, 1.0))
-    assert store.known("mailed") is None
+    assert store.known.get("mailed") is None
     under.mailed = WALL + 60.5
     last.tick(store, Moment(WALL + 61, 62.0))
     last.tick(store, Moment(WALL + 61, 62.0))
@@ -57,15 +58,15 @@ def test_a_restart_waits_for_the_rest_of_the_hour(store: Store) -> None:
 def test_a_value_or_a_store_that_cannot_be_read(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.know("mailed", b"soon", WALL)
+    store.known.put("mailed", b"soon", WALL)
     assert waits(store, WALL) == 0.0
     under = hook()
     last = LastMail(under)
     caplog.set_level(logging.ERROR)
-    with patch.object(Store, "known", side_effect=StoreError("full", "make room")):
+    with patch.object(Known, "get", side_effect=StoreError("full", "make room")):
         last.load(store, Moment(WALL, 1.0))
     under.mailed = WALL
-    with patch.object(Store, "know", side_effect=StoreError("full", "make room")):
+    with patch.object(Known, "put", side_effect=StoreError("full", "make room")):
         last.tick(store, Moment(WALL, 1.0))
         last.tick(store, Moment(WALL, 1.0))
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == ["full", "full"]

@@ -76,6 +76,14 @@ def test_without_a_process_limit_there_is_no_cap() -> None:
     )
 
 
+def test_a_few_processes_have_no_cap() -> None:
+    """Honest: two lists and a provider, each with two connections, in calm times."""
+    found = want(Facts(services=(service(25, processes=4),)))
+    assert found.cap == 0
+    assert found.why == "Postfix has fewer than 5 processes here (4); set [overload] cap"
+    assert want(Facts(services=(service(25, processes=5),))).cap == 4
+
+
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
     with_store = Store.open(str(tmp_path / "t.db"))

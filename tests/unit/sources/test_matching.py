@@ -212,7 +212,7 @@ def test_what_is_gone_is_followed_no_more(site: Site, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_GONE", 0)
     site.append("3/c.log")
     site.look()
-    stored = site.pipeline.recorder.store.positions()
+    stored = site.pipeline.recorder.store.positions.all()
     assert {Path(path).name for path in stored} == {"*.log", "a.log", "c.log"}
 
 

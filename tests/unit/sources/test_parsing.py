@@ -1,22 +1,23 @@
+import multiprocessing
 import os
 import select
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import closing
 from datetime import UTC
-from itertools import islice
+from pathlib import Path
 
 import pytest
 
-from throttled.host.zone import local_zone
+from throttled.errors import SourceError
 from throttled.parse.parser import Parser
+from throttled.skipped import Skipped
 from throttled.sources import parsing
-from throttled.sources.parsing import Parsing
+from throttled.sources.parsing import Parsed, parse
 
 REFERENCE = 1_795_600_000.0
+#: Of these it is not known how long they are: a process parses them.
+PIPE = "-"
 
 
 def log(sessions: int) -> list[str]:
@@ -40,126 +41,131 @@ def batches(lines: list[str], size: int) -> Iterator[tuple[list[str], int]]:
         yield lines[start : start + size], start + size
 
 
+def parsed(lines: list[str], size: int, path: str = PIPE) -> list[Parsed]:
+    return list(parse(path, batches(lines, size), Parser(UTC, REFERENCE)))
+
+
 def expected(lines: list[str]) -> list[object]:
     parser = Parser(UTC, REFERENCE)
     return [parser.event(line) for line in lines]
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsing, "_WORTH", 0)
-    monkeypatch.setattr(parsing, "_PIECE", 3)
+@pytest.fixture
+def processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make sure that there is another processor."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
 
 
-def ready(reader: Parsing) -> None:
-    """Start the processes, and wait for them."""
-    list(reader.parse([(["x"], 1)], REFERENCE))
-    assert isinstance(reader._ready, Future)
-    reader._ready.result()
-
-
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_what_comes_out_is_what_one_parser_gives(count: int) -> None:
-    """Whatever line a piece ends at: a repetition is that of the line before."""
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_what_comes_out_is_what_one_parser_gives(
+    count: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever line a batch ends at: a repetition is that of the line before."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(count)))
     lines = log(40)
-    with closing(Parsing(UTC)) as reader:
-        reader._count = count
-        if count:
-            ready(reader)
-        for size in (1, 2, 3, 7):
-            parsed = list(reader.parse(batches(lines, size), REFERENCE))
-            assert [event for part in parsed for event in part.events] == expected(lines)
-            assert [line for part in parsed for line in part.lines] == lines
-            assert not any(part.failed for part in parsed)
-            consumed = [part.consumed for part in parsed]
-            assert consumed == sorted(consumed)
-            assert consumed[-1] >= len(lines)
+    parts = parsed(lines, size)
+    assert [event for part in parts for event in part.events] == expected(lines)
+    assert [part.lines for part in parts] == [len(some) for some, _ in batches(lines, size)]
+    assert [part.consumed for part in parts] == [end for _, end in batches(lines, size)]
+    assert not any(part.failed for part in parts)
 
 
-def test_another_log_does_not_continue_the_one_before() -> None:
-    lines = log(1)
-    with closing(Parsing(local_zone())) as reader:
-        reader._count = 1
-        ready(reader)
-        list(reader.parse([(lines[:3], 1)], REFERENCE))
-        (part,) = reader.parse([(lines[2:3], 1)], REFERENCE)
-        assert part.events == [None]
-
-
-def test_lines_that_look_like_repetitions_are_not_read_again_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.usefixtures("processors")
+def test_only_a_long_log_is_worth_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client wrote that into each of its lines."""
-    lines = [
-        f"Nov 21 09:00:{number:02} mx postfix/smtpd[7]: warning: non-SMTP command from "
-        f"unknown[198.51.100.7]: last message repeated {number} times"
-        for number in range(60)
-    ]
-    parsed = 0
-    real = Parser.event
-
-    def event(self: Parser, line: str) -> object:
-        nonlocal parsed
-        parsed += 1
-        return real(self, line)
-
-    monkeypatch.setattr(Parser, "event", event)
-    with closing(Parsing(UTC)) as reader:
-        reader._count = 0
-        found = [e for part in reader.parse(batches(lines, 3), REFERENCE) for e in part.events]
-    assert parsed <= 4 * len(lines)
-    assert found == expected(lines)
-    assert None not in found
+    monkeypatch.setattr(parsing, "_WORTH", 10)
+    path = tmp_path / "mail.log"
+    for text, worth in (("123456789", 0), ("1234567890", 1)):
+        path.write_text(text)
+        parts = parse(str(path), batches(log(3), 2), Parser(UTC, REFERENCE))
+        next(parts)
+        assert len(multiprocessing.active_children()) == worth
+        assert len(list(parts)) == 7
+    path.unlink()
+    assert len(parsed(log(3), 2, str(path))) == 8
 
 
+@pytest.mark.parametrize("path", [PIPE, "/nonexistent"])
+@pytest.mark.usefixtures("processors")
 def test_a_line_that_raises_is_named_and_those_after_it_are_parsed(
-    monkeypatch: pytest.MonkeyPatch,
+    path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines, after = log(2), expected(log(2))[5:7]
+    lines, after = log(3), expected(log(3))[5:]
     real = Parser.event
 
     def event(self: Parser, line: str) -> object:
-        if line == lines[1]:
+        if line in lines[1:4:2]:
             raise RuntimeError
         return real(self, line)
 
     monkeypatch.setattr(Parser, "event", event)
-    with closing(Parsing(UTC)) as reader:
-        reader._count = 0
-        parsed = list(reader.parse(batches(lines, 1), REFERENCE))
-    assert [part.lines[i] for part in parsed for i in part.failed] == [lines[1]]
-    found = [event for part in parsed for event in part.events]
+    parts = parsed(lines, 4, path)
+    assert [line for part in parts for line in part.failed] == [lines[1], lines[3]]
+    found = [event for part in parts for event in part.events]
     assert found[0] is not None
-    assert found[1] is None
-    assert found[5:7] == after
+    assert found[1] is found[3] is None
+    assert found[5:] == after
+    skipped = Skipped()
+    for part in parts:
+        part.report(skipped)
+    assert skipped.counts == {"line": 2}
 
 
-def test_pieces_of_processes_that_were_killed_are_parsed_here() -> None:
-    lines = log(100)
-    with closing(Parsing(UTC)) as reader:
-        reader._count = 1
-        ready(reader)
-        assert reader._pool is not None
-        parts = reader.parse(batches(lines, 3), REFERENCE)
-        begun = list(islice(parts, 2))
-        for pid in reader._pool._processes:
-            os.kill(pid, signal.SIGKILL)
-        assert [e for part in [*begun, *parts] for e in part.events] == expected(lines)
+@pytest.mark.parametrize("error", [SourceError("it is damaged", "test it"), RuntimeError("new")])
+@pytest.mark.usefixtures("processors")
+def test_what_reading_raises_is_raised_after_the_lines_before_it(error: Exception) -> None:
+    def read() -> Iterator[tuple[list[str], int]]:
+        yield log(1), 1
+        raise error
+
+    parts = parse(PIPE, read(), Parser(UTC, REFERENCE))
+    assert next(parts).lines == 5
+    with pytest.raises(type(error), match=str(error)) as raised:
+        next(parts)
+    assert vars(raised.value) == vars(error)  # with the hint
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.usefixtures("processors")
+def test_a_process_that_is_killed_is_an_error() -> None:
+    parts = parse(PIPE, ((log(100), n) for n in range(10_000)), Parser(UTC, REFERENCE))
+    next(parts)
+    (process,) = multiprocessing.active_children()
+    process.kill()
+    with pytest.raises(SourceError, match="killed"):
+        list(parts)
+
+
+@pytest.mark.usefixtures("processors")
+def test_nobody_waits_for_what_is_not_asked_for() -> None:
+    parts = parse(PIPE, ((log(100), n) for n in range(10_000)), Parser(UTC, REFERENCE))
+    assert isinstance(parts, Iterator)
+    next(parts)
+    parts.close()  # type: ignore[attr-defined]  # as a loop does that is left
+    assert multiprocessing.active_children() == []
 
 
 _PARENT = """
-import os, signal
+import multiprocessing, os, signal
 from datetime import UTC
-from throttled.sources import parsing
-parsing._WORTH = 0
-reader = parsing.Parsing(UTC)
-reader._count = 1
-list(reader.parse([(["x"], 1)], 0.0))
-reader._ready.result()
-(child,) = reader._pool._processes
-os.kill(child, signal.SIGINT)
-assert reader._pool.submit(abs, -1).result() == 1
-print(child, flush=True)
+from throttled.parse.parser import Parser
+from throttled.sources.parsing import parse
+os.sched_getaffinity = lambda _pid: {0, 1}
+wait, more = os.pipe()
+def batches():
+    yield [""], 1
+    os.read(wait, 1)
+    yield [""], 2
+    os.read(wait, 1)
+parts = parse("-", batches(), Parser(UTC, 0.0))
+next(parts)
+(child,) = multiprocessing.active_children()
+os.kill(child.pid, signal.SIGINT)
+os.write(more, b"x")
+assert next(parts).consumed == 2
+print(child.pid, flush=True)
 signal.pause()
 """
 

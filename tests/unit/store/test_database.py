@@ -28,7 +28,7 @@ def ban(number: int, why: str = "because") -> Decision:
 
 def number_of_bans(path: str) -> int:
     with closing(Store.open(path)) as store:
-        return sum(store.counts(NOW).values())
+        return sum(store.active.counts(NOW).values())
 
 
 def opened(path: str, migrations: list[str] | None = None, *, readonly: bool = False) -> Database:
@@ -100,9 +100,9 @@ def test_reading_goes_on_beside_the_daemon(path: str) -> None:
     with closing(Store.open(path)) as daemon:
         daemon.record(NOW, [ban(1)])
         with closing(Store.open(path, readonly=True)) as command:
-            assert len(command.snapshots(NOW)) == 1
+            assert len(command.listing.snapshots(NOW)) == 1
             daemon.record(NOW, [ban(2)])
-            assert len(command.snapshots(NOW)) == 2
+            assert len(command.listing.snapshots(NOW)) == 2
 
 
 # Files that are not ours
@@ -133,7 +133,7 @@ def test_a_damaged_database_is_refused_and_left_alone(path: str) -> None:
             store.record(NOW, [ban(1)])
         assert ".recover" in caught.value.hint
         with pytest.raises(StoreError, match="damaged"):
-            list(store.active(NOW))
+            list(store.active.entries(NOW))
     assert Path(path).read_bytes() == bytes(content)
     content[4096:] = b"\xa5" * (len(content) - 4096)  # the schema too
     Path(path).write_bytes(content)
@@ -210,13 +210,13 @@ def test_the_first_version_has_no_rates_and_no_exemptions(path: str) -> None:
             (NOW, NOW + 600),
         )
     with closing(Store.open(path)) as store:
-        (row,) = store.snapshots(NOW)
+        (row,) = store.listing.snapshots(NOW)
         assert (row.subject, row.action, row.rate) == ("198.18.0.1", "throttle", None)
-        assert {key: count for key, count in store.counts(NOW).items() if count} == {
+        assert {key: count for key, count in store.active.counts(NOW).items() if count} == {
             ("mx", "throttle"): 1
         }
         store.record(NOW, [Decision(NOW, "exempt", "198.18.0.2", "mx", "x", 0, NOW + 600, "")])
-        assert store.counts(NOW)["mx", "exempt"] == 1
+        assert store.active.counts(NOW)["mx", "exempt"] == 1
 
 
 def test_a_migration_that_fails_leaves_nothing(path: str) -> None:
@@ -289,10 +289,10 @@ def test_an_error_inside_rolls_back(store: Store) -> None:
 
     with pytest.raises(ZeroDivisionError):
         twice(lambda: 1 // 0)
-    assert store.source_file(1) is None
+    assert store.positions.source_file(1) is None
     with pytest.raises(StoreError, match="UNIQUE"):
         twice()
-    assert store.source_file(1) is None
+    assert store.positions.source_file(1) is None
 
 
 def test_locked_by_another(path: str, store: Store) -> None:
@@ -303,9 +303,9 @@ def test_locked_by_another(path: str, store: Store) -> None:
         assert "fuser" in caught.value.hint
         with pytest.raises(StoreError, match="locked"):
             Store.open(path)
-        assert list(store.active(NOW)) == []  # reading goes on
+        assert list(store.active.entries(NOW)) == []  # reading goes on
     store.record(NOW, [ban(2)])
-    assert [e.subject for chunk in store.active(NOW) for e in chunk] == ["198.18.0.2"]
+    assert [e.subject for chunk in store.active.entries(NOW) for e in chunk] == ["198.18.0.2"]
 
 
 @pytest.mark.parametrize("replaced", [True, False])
@@ -319,7 +319,7 @@ def test_removed_or_replaced(path: str, store: Store, replaced: bool) -> None:  
     assert "within seconds" in caught.value.hint
     shutil.move(path + ".old", path)
     store.record(NOW, [ban(3)])
-    assert store.counts(NOW)["mx", "ban"] == 2
+    assert store.active.counts(NOW)["mx", "ban"] == 2
 
 
 @pytest.fixture
@@ -353,10 +353,10 @@ def test_disk_full(tmpfs: Path) -> None:
                 store.record(NOW, [ban(number, "y" * 500) for number in range(100, 2000)])
             assert str(tmpfs) in caught.value.hint
             assert len(store.past([("198.18.0.7", "mx")], NOW)) == 1  # reading goes on
-        assert store.counts(NOW)["mx", "ban"] == 100
+        assert store.active.counts(NOW)["mx", "ban"] == 100
         ballast.unlink()
         store.record(NOW, [ban(number) for number in range(100, 300)])
-        assert store.counts(NOW)["mx", "ban"] == 300
+        assert store.active.counts(NOW)["mx", "ban"] == 300
     assert number_of_bans(path) == 300
 
 

@@ -22,16 +22,16 @@ def subjects(rows: list[Own]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("origin", ["log", "operator"])
 def test_own_bans_are_in_the_outbox(store: Store, origin: str) -> None:
     store.record(NOW, [replace(BAN, origin=origin)])
-    rows, end = store.outbox(0, NOW)
+    rows, end = store.fleet.outbox(0, NOW)
     assert rows == [Own(1, "ban", A, "mx", "errors", 2, NOW + 600, 56, 50, 0.0)]
-    assert end == store.last_decision() == 1
-    assert store.outbox(end, NOW) == ([], 1)
+    assert end == store.fleet.last() == 1
+    assert store.fleet.outbox(end, NOW) == ([], 1)
 
 
 def test_lists_by_name_are_not_shared(store: Store) -> None:
     store.record(NOW, [replace(BAN, origin="list:drop")])
-    assert store.outbox(0, NOW)[0] == []
-    assert store.own_bans(0, NOW) == ([], None)
+    assert store.fleet.outbox(0, NOW)[0] == []
+    assert store.fleet.own(0, NOW) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -54,23 +54,23 @@ def test_lists_by_name_are_not_shared(store: Store) -> None:
 )
 def test_what_is_not_shared_is_passed_over(store: Store, other: Decision) -> None:
     store.record(NOW, [other])
-    assert store.outbox(0, NOW) == ([], 1)
-    assert store.own_bans(0, NOW) == ([], None)
+    assert store.fleet.outbox(0, NOW) == ([], 1)
+    assert store.fleet.own(0, NOW) == ([], None)
 
 
 def test_the_outbox_is_read_in_pieces(store: Store) -> None:
     bans = [replace(BAN, subject=f"198.51.100.{n}") for n in range(10, 15)]
     store.record(NOW, [*bans, PEERS])
-    rows, end = store.outbox(0, NOW, 4)
+    rows, end = store.fleet.outbox(0, NOW, 4)
     assert (len(rows), end) == (4, 4)
-    rows, end = store.outbox(end, NOW, 4)
+    rows, end = store.fleet.outbox(end, NOW, 4)
     assert (len(rows), end) == (1, 6)
 
 
 def test_an_operators_unban_is_in_the_outbox_with_its_exemption(store: Store) -> None:
     store.record(NOW, [BAN])
-    store.unban(A, "mx", NOW + 1, NOW + 3601)
-    rows, _ = store.outbox(1, NOW + 1)
+    store.unbans.unban(A, "mx", NOW + 1, NOW + 3601)
+    rows, _ = store.fleet.outbox(1, NOW + 1)
     assert subjects(rows) == [("release", A)]
     assert rows[0].exempt_until == NOW + 3601
 
@@ -79,25 +79,27 @@ def test_a_peers_unban_is_not(store: Store) -> None:
     store.record(NOW, [BAN])
     position = StoredPosition("fleet:mx2", b"")
     exempt = {KEY: 0.0}
-    store.unban_of_peer(exempt, [], NOW, NOW + 1, origin="peer:mx2", changes=[], position=position)
-    assert store.outbox(1, NOW + 1) == ([], 2)
+    store.unbans.unban_of_peer(
+        exempt, [], NOW, NOW + 1, origin="peer:mx2", changes=[], position=position
+    )
+    assert store.fleet.outbox(1, NOW + 1) == ([], 2)
     assert store.decisions(A)[0].origin == "peer:mx2"
 
 
 def test_own_bans_that_are_active(store: Store) -> None:
     store.record(NOW, [BAN, replace(BAN, subject="198.51.100.8", until=NOW + 5)])
-    assert subjects(store.own_bans(0, NOW + 6)[0]) == [("ban", A)]
-    assert store.own_bans(2, NOW) == ([], None)
+    assert subjects(store.fleet.own(0, NOW + 6)[0]) == [("ban", A)]
+    assert store.fleet.own(2, NOW) == ([], None)
 
 
 def test_entries_of_a_peer_are_counted_and_listed(store: Store) -> None:
     other = replace(PEERS, subject="198.51.100.8")
     store.record(NOW, [PEERS, other, replace(BAN, subject="198.51.100.9")])
-    assert store.of_peers(NOW) == {"mx2": 2}
-    assert (store.of_peer("mx2", NOW), store.of_peer("mx3", NOW)) == (2, 0)
-    assert store.of_peer("mx2", NOW + 601) == 0
+    assert store.fleet.counts(NOW) == {"mx2": 2}
+    assert (store.fleet.count("mx2", NOW), store.fleet.count("mx3", NOW)) == (2, 0)
+    assert store.fleet.count("mx2", NOW + 601) == 0
     what = Filter(origin="peer:mx2")
-    assert len(store.snapshots(NOW, what)) == store.total(NOW, what) == 2
+    assert len(store.listing.snapshots(NOW, what)) == store.listing.total(NOW, what) == 2
 
 
 def network_bans(store: Store) -> int:
@@ -123,19 +125,19 @@ def test_a_peers_ban_after_an_own_one_does_not_count_again(store: Store) -> None
 
 def test_a_position_is_recorded_with_its_effect(store: Store) -> None:
     store.record(NOW, [PEERS], (), [StoredPosition("fleet:mx2", b"state")])
-    assert store.positions()["fleet:mx2"].state == b"state"
+    assert store.positions.all()["fleet:mx2"].state == b"state"
 
 
 def test_what_unban_all_unbanned_is_read_in_pieces(store: Store) -> None:
     """A row that another program altered ends no piece: what follows it is published too."""
     bans = [replace(BAN, subject=f"198.51.100.{n}") for n in range(10, 15)]
     store.record(NOW, bans)
-    list(store.unban_scope("mx"))
+    list(store.unbans.unban_scope("mx"))
     with store._database.transaction() as connection:
         connection.execute("UPDATE decision SET scope = 'x' WHERE number = 1")
-    rows, looked = store.cleared(0, 5, "", NOW, 2)
+    rows, looked = store.fleet.cleared(0, 5, "", NOW, 2)
     assert (subjects(rows), looked) == ([("release", "198.51.100.11")], 2)
-    rows, looked = store.cleared(looked, 5, "", NOW, 4)
+    rows, looked = store.fleet.cleared(looked, 5, "", NOW, 4)
     assert (len(rows), looked) == (3, 5)
 
 
@@ -143,7 +145,7 @@ def test_a_row_that_another_program_altered_ends_no_piece_of_own_bans(store: Sto
     store.record(NOW, [replace(BAN, subject=f"198.51.100.{n}") for n in range(10, 15)])
     with store._database.transaction() as connection:
         connection.execute("UPDATE active SET level = 'x' WHERE number = 1")
-    rows, end = store.own_bans(0, NOW, 2)
+    rows, end = store.fleet.own(0, NOW, 2)
     assert (subjects(rows), end) == ([("ban", "198.51.100.11")], 2)
-    rows, end = store.own_bans(2, NOW, 4)
+    rows, end = store.fleet.own(2, NOW, 4)
     assert (len(rows), end) == (3, None)

@@ -21,7 +21,7 @@ def ban(at: float = NOW, subject: str = A, limit: str = "errors") -> Decision:
 
 
 def rows(store: Store, since: float = 0.0) -> list[tuple[float, str, str, str, str, int]]:
-    found = store.hourly(since, NOW + HOUR)
+    found = store.hourly.read(since, NOW + HOUR)
     return [(r.begin - THIS, r.scope, r.what, r.kind, r.limit, r.count) for r in found]
 
 
@@ -39,19 +39,19 @@ def test_decisions_are_counted_in_the_hour_they_were_taken_in(store: Store) -> N
 def test_totals_are_of_all_scopes_and_limits(store: Store) -> None:
     store.record(NOW, [ban(), ban(limit="auth"), ban(NOW - HOUR), ban(NOW - 2 * HOUR)])
     store.record(NOW, [], activity={(HERE, "mx", "session"): 5, (HERE, "submission", "session"): 2})
-    assert store.totals(NOW - HOUR) == [
+    assert store.hourly.totals(NOW - HOUR) == [
         (THIS - HOUR, "decision", "ban", 1),
         (THIS, "decision", "ban", 2),
         (THIS, "session", "", 7),
     ]
     with store._database.transaction() as connection:
         connection.execute("UPDATE hourly SET count = 'x' WHERE what = 'session'")
-    assert [count for *_, count in store.totals(NOW)] == [2]  # what another program altered
+    assert [count for *_, count in store.hourly.totals(NOW)] == [2]  # what another program altered
 
 
 def test_an_unban_is_a_decision(store: Store) -> None:
     store.record(NOW, [ban()])
-    store.unban(A, None, NOW)
+    store.unbans.unban(A, None, NOW)
     assert rows(store)[-1] == (0, "mx", "decision", "release", "operator", 1)
 
 
@@ -59,12 +59,16 @@ def test_sessions_deliveries_and_logins(store: Store) -> None:
     first: Mapping[Activity, int] = {(HERE, "mx", "session"): 7, (HERE, "mx", "delivery"): 2}
     store.record(NOW, (), activity=first)
     store.record(NOW, (), activity={(HERE, "mx", "session"): 1, (HERE, "submission", "login"): 3})
-    assert store.hourly(NOW, NOW + 1) == [
+    assert store.hourly.read(NOW, NOW + 1) == [
         Hourly(THIS, "mx", "delivery", "", "", 2),
         Hourly(THIS, "mx", "session", "", "", 8),
         Hourly(THIS, "submission", "login", "", "", 3),
     ]
-    assert store.hourly(NOW - HOUR, THIS) == store.hourly(THIS + HOUR, NOW + DAYS * 86400) == []
+    assert (
+        store.hourly.read(NOW - HOUR, THIS)
+        == store.hourly.read(THIS + HOUR, NOW + DAYS * 86400)
+        == []
+    )
 
 
 def test_all_of_a_transaction_is_counted_or_nothing(store: Store) -> None:
@@ -76,14 +80,14 @@ def test_all_of_a_transaction_is_counted_or_nothing(store: Store) -> None:
 
 
 def test_drops_are_what_the_kernels_counter_grew_by(store: Store, path: str) -> None:
-    store.count_drops(1000, NOW)  # of before the first start: when is not known
+    store.hourly.count_drops(1000, NOW)  # of before the first start: when is not known
     assert rows(store) == []
-    store.count_drops(1003, NOW)
-    store.count_drops(1003, NOW + 60)
+    store.hourly.count_drops(1003, NOW)
+    store.hourly.count_drops(1003, NOW + 60)
     again = Store.open(path)
-    again.count_drops(1010, NOW + HOUR)
-    again.count_drops(5, NOW + HOUR)  # the table was made anew
-    found = again.hourly(NOW, NOW + 2 * HOUR)
+    again.hourly.count_drops(1010, NOW + HOUR)
+    again.hourly.count_drops(5, NOW + HOUR)  # the table was made anew
+    found = again.hourly.read(NOW, NOW + 2 * HOUR)
     assert [(r.begin - THIS, r.what, r.count) for r in found] == [
         (0, "drop", 3),
         (HOUR, "drop", 12),
@@ -92,8 +96,8 @@ def test_drops_are_what_the_kernels_counter_grew_by(store: Store, path: str) -> 
 
 
 def test_a_first_start_with_an_empty_table_counts_from_zero(store: Store) -> None:
-    store.count_drops(0, NOW)
-    store.count_drops(4, NOW)
+    store.hourly.count_drops(0, NOW)
+    store.hourly.count_drops(4, NOW)
     assert rows(store) == [(0, "", "drop", "", "", 4)]
 
 

@@ -1,11 +1,9 @@
-from itertools import pairwise
-
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from throttled import address
-from throttled.model import Action, Decision, Element, Entry, Line, Rate, Scope
+from throttled.model import Action, Decision, Element, Line, Rate, Scope
 from throttled.store import listing
 from throttled.store.listing import Order
 from throttled.store.store import Filter, Store
@@ -30,82 +28,10 @@ def many(count: int) -> list[Decision]:
 
 
 def subjects(store: Store, what: Filter, order: Order = "subject") -> list[str]:
-    return [snapshot.subject for snapshot in store.snapshots(NOW, what, order)]
+    return [snapshot.subject for snapshot in store.listing.snapshots(NOW, what, order)]
 
 
 # For the kernel
-
-
-def test_all_that_is_in_force_comes_in_chunks(store: Store) -> None:
-    store.record(NOW, many(25))
-    chunks = list(store.active(NOW + 1, chunk=10))
-    assert [len(chunk) for chunk in chunks] == [10, 10, 5]
-    found = {entry.subject: entry.seconds for chunk in chunks for entry in chunk}
-    assert found == {d.subject: d.until - NOW - 1 for d in many(25)}
-
-
-def test_what_ended_is_left_out(store: Store) -> None:
-    store.record(NOW, many(25))
-    assert sum(len(chunk) for chunk in store.active(NOW + 610, chunk=3)) == 14
-    assert list(store.active(NOW + 10_000)) == []
-
-
-def test_writing_between_two_chunks_loses_nothing_else(store: Store) -> None:
-    store.record(NOW, many(30))
-    found: dict[str, Entry] = {}
-    for chunk in store.active(NOW, chunk=7):
-        found.update((entry.subject, entry) for entry in chunk)
-        if len(found) < 20:  # renewed, and so moved to the begin, which is over
-            store.record(NOW, [decide("198.18.0.0", seconds=9000)])
-    assert found.keys() == {f"198.18.0.{n}" for n in range(1, 30)}
-
-
-def test_a_sample_is_of_what_is_in_force(store: Store) -> None:
-    assert store.sample(NOW, 5) == []
-    store.record(NOW, many(30))
-    seen = [store.sample(NOW, 5) for _ in range(1000)]
-    assert all(0 < len(some) <= 5 for some in seen)
-    assert {e.subject for some in seen for e in some} == {d.subject for d in many(30)}
-    assert store.sample(NOW + 1e6, 5) == []
-
-
-def test_a_clock_that_went_back_lengthens_nothing(store: Store) -> None:
-    store.record(NOW, [decide("198.51.100.1", seconds=600)])
-    ((entry,),) = store.active(NOW - 50_000)
-    assert entry.seconds == 600
-
-
-def test_what_expired_comes_in_order(store: Store) -> None:
-    store.record(NOW, [*many(10), *(decide(f"203.0.113.{n}", seconds=605) for n in range(5))])
-    first = [s for chunk in store.ended(NOW + 605, chunk=2) for s in chunk]
-    second = [s for chunk in store.ended(NOW + 10_000, chunk=2) for s in chunk]
-    assert len(first) == 6 + 5
-    assert len(second) == 15, "what nobody dealt with comes again"
-    assert all(a.until <= b.until for a, b in pairwise(second))
-    assert first[0].until == NOW + 600
-    assert len({s.subject for s in second}) == 15
-
-
-def test_what_was_replaced_or_released_did_not_expire(store: Store) -> None:
-    one, two = "198.51.100.1", "198.51.100.2"
-    store.record(NOW, [decide(one), decide(two)])
-    store.record(
-        NOW + 600,
-        [
-            decide(one, "throttle", at=NOW + 600),
-            Decision(NOW + 600, "release", two, "mx", "errors", 0, NOW + 600, "ran out"),
-        ],
-    )
-    assert list(store.ended(NOW + 700)) == []
-
-
-def test_recording_between_two_chunks_of_what_expired(store: Store) -> None:
-    store.record(NOW, many(20))
-    seen = []
-    for chunk in store.ended(NOW + 1000, chunk=3):
-        seen += [s.subject for s in chunk]
-        store.record(NOW + 1000, [decide(s.subject, "throttle", at=NOW + 1000) for s in chunk])
-    assert sorted(seen) == sorted(d.subject for d in many(20))
 
 
 # For people
@@ -115,8 +41,8 @@ def test_a_row_of_the_list(store: Store) -> None:
     lines = (Line(1, 10), Line(1, 20))
     decision = Decision(NOW, "ban", "2001:db8::7", "mx", "auth", 3, NOW + 60, "why", 9, 8, lines)
     store.record(NOW, [decision])
-    store.packets([Element("2001:db8::7", "mx", "ban", 1.0, 42)])
-    (row,) = store.snapshots(NOW)
+    store.active.packets([Element("2001:db8::7", "mx", "ban", 1.0, 42)])
+    (row,) = store.listing.snapshots(NOW)
     assert row == row.__class__(
         "2001:db8::7", "mx", "ban", "auth", 3, NOW, NOW + 60, "why", 42, lines
     )
@@ -148,49 +74,22 @@ def test_filters(store: Store) -> None:
     }
     for what, found in expected.items():
         assert [s.removeprefix("198.51.10") for s in subjects(store, what)] == found
-        assert store.total(NOW, what) == len(found)
+        assert store.listing.total(NOW, what) == len(found)
 
 
 def test_orders_and_the_number_of_rows(store: Store) -> None:
     store.record(NOW, [decide("198.51.100.3", seconds=300)])
     store.record(NOW + 1, [decide("198.51.100.1", at=NOW + 1, seconds=200)])
     store.record(NOW + 2, [decide("198.51.100.2", at=NOW + 2, seconds=100)])
-    store.packets(
+    store.active.packets(
         [Element("198.51.100.3", "mx", "ban", 1, 5), Element("198.51.100.1", "mx", "ban", 1, 9)]
     )
     ends: dict[Order, str] = {"since": "213", "until": "213", "subject": "123", "packets": "132"}
     for order, expected in ends.items():
         assert "".join(s[-1] for s in subjects(store, Filter(), order)) == expected
-        assert [s.subject[-1] for s in store.snapshots(NOW, order=order, count=1)] == [expected[0]]
-
-
-def test_counts_follow_every_change(store: Store) -> None:
-    def counted(now: float) -> list[int]:
-        counts = store.counts(now)
-        assert list(counts) == [
-            ("mx", "throttle"),
-            ("mx", "ban"),
-            ("mx", "exempt"),
-            ("submission", "throttle"),
-            ("submission", "ban"),
-            ("submission", "exempt"),
+        assert [s.subject[-1] for s in store.listing.snapshots(NOW, order=order, count=1)] == [
+            expected[0]
         ]
-        return list(counts.values())
-
-    assert counted(NOW) == [0, 0, 0, 0, 0, 0]
-    store.record(NOW, [decide("198.51.100.1", "throttle"), decide("198.51.100.2")])
-    store.record(NOW, [decide("198.51.100.1", "throttle", "submission", seconds=900)])
-    assert counted(NOW) == [1, 1, 0, 1, 0, 0]
-    store.record(NOW, [decide("198.51.100.1")])
-    assert counted(NOW) == [0, 2, 0, 1, 0, 0]
-    store.record(NOW, [decide("198.51.100.3", "exempt", seconds=300)])
-    assert counted(NOW) == [0, 2, 1, 1, 0, 0]
-    assert counted(NOW + 600) == [0, 0, 0, 1, 0, 0]
-    assert store.total(NOW + 600) == 1
-    store.unban("198.51.100.1", None, NOW)
-    assert counted(NOW) == [0, 1, 1, 0, 0, 0]
-    store.record(NOW, [decide("198.51.100.3", "throttle")])
-    assert counted(NOW) == [1, 1, 0, 0, 0, 0]
 
 
 def test_a_rate_is_stored_with_a_throttle(store: Store) -> None:
@@ -199,12 +98,12 @@ def test_a_rate_is_stored_with_a_throttle(store: Store) -> None:
     network = replace(decide("198.51.100.0/24", "throttle"), rate=rate)
     store.record(NOW, [own, network, decide("198.51.100.2", "throttle")])
     expected = {"198.51.100.0/24": rate, "198.51.100.1": rate, "198.51.100.2": None}
-    assert {e.subject: e.rate for chunk in store.active(NOW) for e in chunk} == expected
-    assert {s.subject: s.rate for s in store.snapshots(NOW)} == expected
-    assert {s.subject: s.rate for chunk in store.rows(NOW) for s in chunk} == expected
-    assert {s.subject: s.rate for chunk in store.ended(NOW + 600) for s in chunk} == expected
+    assert {e.subject: e.rate for chunk in store.active.entries(NOW) for e in chunk} == expected
+    assert {s.subject: s.rate for s in store.listing.snapshots(NOW)} == expected
+    assert {s.subject: s.rate for chunk in store.listing.rows(NOW) for s in chunk} == expected
+    assert {s.subject: s.rate for chunk in store.active.ended(NOW + 600) for s in chunk} == expected
     assert {d.subject: d.rate for d in store.decisions("")} == expected
-    assert {e.rate for _ in range(50) for e in store.sample(NOW, 3)} == {rate, None}
+    assert {e.rate for _ in range(50) for e in store.active.sample(NOW, 3)} == {rate, None}
     past, networks = store.pasts([("198.51.100.1", "mx")], [("198.51.100.0/24", "mx")], NOW)
     assert past["198.51.100.1", "mx"].rate == networks["198.51.100.0/24", "mx"].rate == rate
     store.record(NOW, [decide("198.51.100.1", "throttle", seconds=700)])
@@ -255,7 +154,7 @@ def test_pages_together_are_all_rows_of_every_order_and_filter(store: Store) -> 
     store.record(
         NOW, [*many(25), *(decide(f"198.18.0.{n}", "throttle", "submission") for n in range(9))]
     )
-    store.packets([Element(f"198.18.0.{n}", "mx", "ban", 1.0, n // 3) for n in range(25)])
+    store.active.packets([Element(f"198.18.0.{n}", "mx", "ban", 1.0, n // 3) for n in range(25)])
     orders: tuple[Order, ...] = ("since", "until", "subject", "packets")
     for order in orders:
         for what in (
@@ -264,9 +163,9 @@ def test_pages_together_are_all_rows_of_every_order_and_filter(store: Store) -> 
             Filter(within="198.18.0.0/28"),
             Filter(subject="198.18.0.1"),
         ):
-            found, after = store.page(NOW, what, order, 4)
+            found, after = store.listing.page(NOW, what, order, 4)
             while after:
-                more, after = store.page(NOW, what, order, 4, after)
+                more, after = store.listing.page(NOW, what, order, 4, after)
                 found += more
-            assert found == store.snapshots(NOW, what, order)
-            assert len(found) == store.total(NOW, what)
+            assert found == store.listing.snapshots(NOW, what, order)
+            assert len(found) == store.listing.total(NOW, what)

@@ -1,7 +1,7 @@
 import pytest
 
 from throttled.model import Decision, Evidence, NetworkPast, Past, Scope
-from throttled.store import listing, load, record
+from throttled.store import active, load, record
 from throttled.store.store import Store
 
 NOW = 1_700_000_000.0
@@ -16,7 +16,7 @@ def ban(subject: str, at: float = NOW, seconds: float = 600.0) -> Decision:
 def test_all_that_is_known_of_a_subject(store: Store) -> None:
     subject = "2001:db8::7"
     store.record(NOW, [ban(subject)], [Evidence(subject, NOW, 3, 2)])
-    store.unban(subject, None, NOW, NOW + 900)
+    store.unbans.unban(subject, None, NOW, NOW + 900)
     store.record(NOW, [ban(subject)])
     assert store.past([(subject, "mx")], NOW) == {
         (subject, "mx"): Past(
@@ -55,7 +55,7 @@ def test_a_subject_is_never_read_as_anything_else(store: Store, hostile: str) ->
 def test_what_ended_is_not_in_force(store: Store) -> None:
     subject = "198.51.100.1"
     store.record(NOW, [ban(subject)])
-    store.unban(subject, "submission", NOW, NOW + 600)
+    store.unbans.unban(subject, "submission", NOW, NOW + 600)
     (before,) = store.past([(subject, "mx")], NOW + 599.9).values()
     (after,) = store.past([(subject, "mx")], NOW + 600).values()
     assert (before.action, before.until) == ("ban", NOW + 600)
@@ -78,10 +78,10 @@ def test_a_batch_of_thousands(store: Store) -> None:
         (load._PAST, 3),
         (load._NETWORK_PAST, 5),
         (load._DECISIONS, 2),
-        (listing._ACTIVE, 3),
-        (listing._ENDED, 4),
+        (active._ACTIVE, 3),
+        (active._ENDED, 4),
         (record._KNOWN, 1),
-        (record._PACKETS, 4),
+        (active._PACKETS, 4),
     ],
 )
 def test_an_index_finds_and_orders_the_rows(store: Store, query: str, values: int) -> None:
@@ -142,7 +142,3 @@ def test_history_is_newest_first_and_of_one_subject(store: Store) -> None:
     assert {d.subject for d in history} == {"198.51.100.1"}
     assert len(store.decisions("198.51.100.1", 5)) == 5
     assert [d.subject[-1] for d in store.decisions("", 3)] == ["2", "1", "2"]
-
-
-def test_positions_of_a_new_database(store: Store) -> None:
-    assert store.positions() == {}

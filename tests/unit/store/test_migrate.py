@@ -29,7 +29,9 @@ FROZEN = {
     "0007.sql": "9fca9d1278a65edbb0339302f92c53d9d572eea07d6e256afc8ff39fb54b8e0d",
     "0008.sql": "4cf84eb335984066fc964a16559594606ea0679577b6bb535259cd95a1d8b13a",
     "0009.sql": "7c1e4f65662ecb1ed707dbfb172c12e1ed4788eccb2a99215f130b69942a2383",
-    "0010.sql": "4ece3f82efe554aa6ce358028f3c71ae89b8f1317ced615525b36533df2595a1",
+    "0010.sql": "684ce9d72a5f0b450570679a05ca19159b5417c7769dd7348d6fec40bd06a0ea",
+    "0011.sql": "1b62292ac16a9f4bab632516e88c8f0dfe055d23d09ab3ed18314c2a2bebf78c",
+    "0012.sql": "4ece3f82efe554aa6ce358028f3c71ae89b8f1317ced615525b36533df2595a1",
 }
 
 
@@ -62,8 +64,8 @@ def make(path: str, version: int = 1) -> sqlite3.Connection:
 def test_each_version_is_upgraded_with_its_rows(path: str, version: int) -> None:
     make(path, version).close()
     with closing(Store.open(path)) as store:
-        assert store.counts(NOW)["mx", "ban"] == 1
-        assert [row.what for row in store.allowed(NOW)] == ["192.0.2.1"]
+        assert store.active.counts(NOW)["mx", "ban"] == 1
+        assert [row.what for row in store.allowlist.entries(NOW)] == ["192.0.2.1"]
         store.record(NOW, [BAN], [Evidence(BAN.subject, NOW, 1, 0)])
     with closing(sqlite3.connect(path)) as db:
         assert differences(db, len(scripts()), scripts()) == ([], [])
@@ -84,9 +86,9 @@ def test_what_operators_decided_before_there_were_origins_is_theirs(path: str) -
                 (number, NOW, f"203.0.113.{number}", limit, NOW + 600),
             )
     with closing(Store.open(path)) as store:
-        found = {row.subject: row.origin for row in store.snapshots(NOW)}
+        found = {row.subject: row.origin for row in store.listing.snapshots(NOW)}
         history = {d.subject: d.origin for d in store.decisions("")}
-        assert [row.origin for row in store.allowed(NOW)] == ["operator"]
+        assert [row.origin for row in store.allowlist.entries(NOW)] == ["operator"]
     assert history == {"203.0.113.8": "log", "203.0.113.9": "operator"}
     assert found == history | {BAN.subject: "log"}
 
@@ -114,9 +116,9 @@ def test_what_an_earlier_build_lacks_is_added(
     with pytest.raises(StoreError, match="version 1, this throttled needs"):
         Store.open(path, readonly=True)
     with closing(Store.open(path)) as store:
-        assert store.counts(NOW)["mx", "ban"] == 1
-        assert store.peaks(NOW)
-        assert store.changes() == []
+        assert store.active.counts(NOW)["mx", "ban"] == 1
+        assert store.peaks.read(NOW)
+        assert store.audit.changes() == []
     with closing(sqlite3.connect(path)) as db:
         assert differences(db, len(scripts()), scripts()) == ([], [])
         assert dict(db.execute("SELECT name, rows FROM tally"))["peak"] == 0

@@ -2,6 +2,8 @@
 
 import math
 
+from msgspec.structs import replace
+
 from throttled.model import Decision, Evidence, Report, SenderDay
 from throttled.store.hourly import HOUR
 from throttled.store.period import SenderSum
@@ -69,21 +71,47 @@ def test_good_senders_that_were_hit_with_their_evidence(store: Store) -> None:
     ]
     assert 0 < found[0].deliveries <= 9
     assert (total, banned) == (2, 0)
-    store.record(NOW, [decision("ban", GOOD, NOW - 10)])
+    named = replace(decision("ban", GOOD, NOW - 20), name="mx.example.org")
+    store.record(NOW, [named, decision("ban", GOOD, NOW - 10)])
     found, total, banned = store.period(NOW - HOUR, NOW).good(NOW, 1)
-    assert [(g.subject, g.bans, g.limit) for g in found] == [(GOOD, 1, "errors")]
+    good = [(g.subject, g.bans, g.limit, g.name) for g in found]
+    assert good == [(GOOD, 2, "errors", "mx.example.org")]
     assert (total, banned) == (2, 1)
+
+
+def test_good_senders_in_networks_of_any_length_are_hit(store: Store) -> None:
+    inside = ["203.0.112.7", "203.0.113.9", "2001:db8:5::7"]
+    store.record(
+        NOW,
+        [
+            decision("ban", "203.0.0.0/16", NOW - 60),
+            decision("throttle", "203.0.113.8/29", NOW - 50),
+            decision("ban", "2001:db8::/32", NOW - 40),
+            decision("ban", "2001:dead::/32", NOW - 40),
+            decision("ban", "203.0.0.0/16x", NOW - 40),  # altered by another program
+            decision("exempt", "203.0.1.1", NOW - 60),
+        ],
+        [Evidence(each, NOW - DAY, 5, 0) for each in (*inside, "203.0.1.1", GOOD, "203.1.0.1")],
+    )
+    found, total, banned = store.period(NOW - HOUR, NOW).good(NOW, 10)
+    assert {(g.subject, g.bans, g.throttles) for g in found} == {
+        ("203.0.112.7", 1, 0),
+        ("203.0.113.9", 1, 1),
+        (GOOD, 1, 0),
+        ("2001:db8:5::7", 1, 0),
+    }
+    assert (total, banned) == (4, 4)
 
 
 def test_senders_reported_and_busiest(store: Store) -> None:
     def report(at: float, value: int) -> Report:
         return Report(at, "account:a", "x", "bounces", value, 10, HOUR, "account:A")
 
-    store.record_reports([report(NOW - 1, 99), report(NOW, 11), report(NOW + 5, 12)])
+    store.senders.report([report(NOW - 1, 99), report(NOW, 11), report(NOW + 5, 12)])
     [row] = store.period(NOW, NOW + DAY).reported(10)
     assert (row.shown, row.times, row.highest, row.last) == ("account:A", 2, 12, NOW + 5)
     day = int(NOW // DAY)
-    store.add_sender_days(
+    store.senders.add(
         [
             SenderDay("account:a", day, 3, 30, 1, 2),
             SenderDay("account:a", day - 1, 4, 40),

@@ -19,14 +19,14 @@ def rows(store: Store, table: str) -> int:
 
 
 def left(store: Store) -> list[str]:
-    return [e.subject for chunk in store.active(NOW) for e in chunk]
+    return [e.subject for chunk in store.active.entries(NOW) for e in chunk]
 
 
 def test_what_is_young_stays(store: Store) -> None:
     store.record(NOW, [ban(1), ban(2, seconds=DAY)], [Evidence("198.51.100.1", NOW, 1)])
-    store.unban("203.0.113.1", "mx", NOW, NOW + 60)
-    store.allow("203.0.113.2", 0.0, "", NOW)
-    store.allow("203.0.113.3", NOW + 60, "", NOW)
+    store.unbans.unban("203.0.113.1", "mx", NOW, NOW + 60)
+    store.allowlist.allow("203.0.113.2", 0.0, "", NOW)
+    store.allowlist.allow("203.0.113.3", NOW + 60, "", NOW)
     assert store.prune(NOW + 59) is False
     tables = ("decision", "active", "offence", "good", "pardon", "allowed")
     assert [rows(store, table) for table in tables] == [2, 2, 2, 1, 1, 2]
@@ -34,10 +34,10 @@ def test_what_is_young_stays(store: Store) -> None:
 
 def test_each_thing_has_its_time(store: Store) -> None:
     store.record(NOW, [ban(1), ban(2, seconds=1000 * DAY)], [Evidence("198.51.100.1", NOW, 1)])
-    store.unban("203.0.113.1", "mx", NOW - 1, NOW + 60)
-    store.unban("203.0.113.4", "mx", NOW - 1, NOW + 60 * DAY)
-    store.allow("203.0.113.2", 0.0, "", NOW)
-    store.allow("203.0.113.3", NOW + 60, "", NOW)
+    store.unbans.unban("203.0.113.1", "mx", NOW - 1, NOW + 60)
+    store.unbans.unban("203.0.113.4", "mx", NOW - 1, NOW + 60 * DAY)
+    store.allowlist.allow("203.0.113.2", 0.0, "", NOW)
+    store.allowlist.allow("203.0.113.3", NOW + 60, "", NOW)
     store.record(NOW + 60, [ban(3, NOW + 60, 1000 * DAY)])
     tables = ("pardon", "allowed", "active", "good", "decision", "offence")
     found = {}
@@ -57,7 +57,7 @@ def test_a_long_ban_outlives_its_decision(store: Store) -> None:
     store.record(NOW, [ban(1, seconds=1000 * DAY)])
     store.record(NOW, [ban(2)])
     store.prune(NOW + 200 * DAY)
-    (row,) = store.snapshots(NOW + 200 * DAY)
+    (row,) = store.listing.snapshots(NOW + 200 * DAY)
     assert (row.why, row.limit, row.level, row.lines) == ("because", "errors", 1, ())
 
 
@@ -65,7 +65,7 @@ def test_numbers_are_never_used_twice(store: Store) -> None:
     store.record(NOW, [ban(1, seconds=1000 * DAY)])
     store.prune(NOW + 400 * DAY)
     store.record(NOW + 400 * DAY, [ban(2, NOW + 400 * DAY)])
-    assert len(store.snapshots(NOW + 400 * DAY)) == 2
+    assert len(store.listing.snapshots(NOW + 400 * DAY)) == 2
 
 
 def test_one_call_does_a_bounded_amount(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_one_call_does_a_bounded_amount(store: Store, monkeypatch: pytest.Monkey
     assert store.prune(later) is True
     assert store.prune(later) is False
     assert [rows(store, t) for t in ("decision", "active", "offence")] == [1, 0, 0]
-    assert sum(store.counts(NOW).values()) == 0
+    assert sum(store.active.counts(NOW).values()) == 0
 
 
 def test_at_the_cap_the_oldest_decisions_and_offences_go(
@@ -116,11 +116,11 @@ def test_at_the_cap_the_longest_silent_go(store: Store, monkeypatch: pytest.Monk
 def test_at_the_cap_the_oldest_sources_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "SOURCES", 2)
     for inode in range(4):
-        assert store.source("/var/log/mail.log", 1, inode) == inode + 1
+        assert store.positions.source("/var/log/mail.log", 1, inode) == inode + 1
     store.prune(NOW)
-    files = [store.source_file(number) for number in (1, 2, 3, 4)]
+    files = [store.positions.source_file(number) for number in (1, 2, 3, 4)]
     assert [file and file[2] for file in files] == [None, None, 2, 3]
-    assert store.source("/var/log/mail.log", 1, 4) == 5
+    assert store.positions.source("/var/log/mail.log", 1, 4) == 5
 
 
 def test_the_log_is_written_back(store: Store, path: str) -> None:
@@ -138,6 +138,6 @@ def test_at_the_cap_the_oldest_unbans_go_and_no_exemption(
     monkeypatch.setattr(prune, "UNBANS", 3)
     for number in range(6):
         exempt = NOW + 600 if number == 0 else 0.0
-        store.unban(f"198.51.100.{number}", "mx", NOW - 10 + number, exempt)
+        store.unbans.unban(f"198.51.100.{number}", "mx", NOW - 10 + number, exempt)
     store.prune(NOW)
-    assert {subject[-1] for subject in store.unbanned_since()} == {"0", "3", "4", "5"}
+    assert {subject[-1] for subject in store.unbans.since()} == {"0", "3", "4", "5"}

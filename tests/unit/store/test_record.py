@@ -3,7 +3,7 @@ import sqlite3
 import pytest
 from msgspec.structs import replace
 
-from throttled.model import Action, Decision, Element, Evidence, Line, Rate, Scope
+from throttled.model import Action, Decision, Evidence, Line, Rate, Scope
 from throttled.store.rows import LINES, TEXT
 from throttled.store.store import Store, StoredPosition
 
@@ -29,7 +29,7 @@ def release(at: float, subject: str = A) -> Decision:
 
 
 def in_force(store: Store, now: float) -> list[tuple[str, Action, float]]:
-    return [(s.subject, s.action, s.until) for s in store.snapshots(now, order="subject")]
+    return [(s.subject, s.action, s.until) for s in store.listing.snapshots(now, order="subject")]
 
 
 # What is active
@@ -167,12 +167,16 @@ def test_a_decision_comes_back_as_it_was(store: Store) -> None:
     whole = replace(whole, origin="peer:mx2", rate=Rate(6, 3600.0, 2), name="mx.example")
     store.record(NOW, [whole])
     assert store.decisions(A) == [whole]
-    assert store.snapshots(NOW)[0].lines == lines
-    for (row,) in (store.snapshots(NOW), *store.rows(NOW), *store.inside(f"{A}/24", NOW)):
+    assert store.listing.snapshots(NOW)[0].lines == lines
+    for (row,) in (
+        store.listing.snapshots(NOW),
+        *store.listing.rows(NOW),
+        *store.listing.inside(f"{A}/24", NOW),
+    ):
         assert (row.origin, row.rate, row.name) == (whole.origin, whole.rate, whole.name)
-    for (row,) in store.ended(NOW + 1):
+    for (row,) in store.active.ended(NOW + 1):
         assert (row.origin, row.rate, row.name) == (whole.origin, whole.rate, whole.name)
-    assert store.snapshots(NOW)[0].why == 'wh\xff"y\0\n'
+    assert store.listing.snapshots(NOW)[0].why == 'wh\xff"y\0\n'
 
 
 def test_texts_and_lines_have_a_cap(store: Store) -> None:
@@ -191,7 +195,7 @@ def test_a_failing_batch_leaves_nothing(store: Store) -> None:
         store.record(NOW, [ban(), broken], evidence, [StoredPosition("/l", b"1")])
     assert in_force(store, NOW) == []
     assert store.decisions(A) == []
-    assert store.positions() == {}
+    assert store.positions.all() == {}
     store.record(NOW, [ban()])
     assert len(in_force(store, NOW)) == 1
 
@@ -217,61 +221,6 @@ def test_evidence_of_an_address_that_is_never_grouped(store: Store) -> None:
 # Positions and counters
 
 
-def test_the_latest_position_of_a_path_is_kept(store: Store) -> None:
-    old = StoredPosition("/var/log/mail.log", b"abc")
-    new = StoredPosition("/var/log/mail.log", b"\0\xff")
-    other = StoredPosition("/var/log/mail.err", b"")
-    store.record(NOW, [], [], [old, other])
-    store.record(NOW, [], [], [new])
-    assert store.positions() == {new.path: new, other.path: other}
-
-
-def packets(store: Store, counter: int, action: Action = "ban") -> int:
-    store.packets([Element(A, "mx", action, 1.0, counter)])
-    return store.snapshots(NOW)[0].packets
-
-
-def test_packets_add_up_when_the_counter_begins_anew(store: Store) -> None:
-    store.record(NOW, [ban()])
-    assert packets(store, 5) == 5
-    assert packets(store, 5) == 5
-    assert packets(store, 9) == 9
-    assert packets(store, 2) == 11
-    assert packets(store, 3) == 12
-
-
-def test_packets_are_kept_across_a_renewal(store: Store) -> None:
-    store.record(NOW, [ban()])
-    assert packets(store, 5) == 5
-    store.record(NOW + 1, [ban(NOW + 1, level=2)])
-    assert store.snapshots(NOW + 1)[0].packets == 5
-    assert packets(store, 7) == 7  # the kernel went on counting
-    assert packets(store, 2) == 9  # and here it began at zero
-
-
-def test_packets_begin_anew_with_another_action_or_after_a_pause(store: Store) -> None:
-    store.record(NOW, [throttle()])
-    assert packets(store, 5, "throttle") == 5
-    store.record(NOW, [ban()])
-    assert packets(store, 5, "throttle") == 0  # of the other set
-    assert packets(store, 6) == 6
-    store.record(NOW + 600, [ban(NOW + 600)])
-    assert store.snapshots(NOW + 600)[0].packets == 0
-
-
-def test_counters_of_unknown_elements_are_ignored(store: Store) -> None:
-    store.packets([Element(A, "mx", "ban", 1.0, 5)])
-    assert store.snapshots(NOW) == []
-
-
-def test_counters_come_in_any_number(store: Store) -> None:
-    store.record(NOW, [ban()])
-    unknown = (Element(f"198.18.{n >> 8}.{n & 255}", "mx", "ban", 1.0, 1) for n in range(20_001))
-    store.packets(unknown)
-    store.packets(iter([Element(A, "mx", "ban", 1.0, 5)]))
-    assert store.snapshots(NOW)[0].packets == 5
-
-
 def test_a_record_of_nothing_is_nothing(store: Store, path: str) -> None:
     store.record(NOW, [])
     with sqlite3.connect(path) as db:
@@ -284,4 +233,4 @@ def test_a_history_that_was_lost_in_part_stops_nothing(store: Store) -> None:
     with store._database.guard() as connection:
         connection.execute("DELETE FROM decision")  # as `.recover` may leave it
     store.record(NOW, [ban(subject="203.0.113.1")])
-    assert {row.subject for row in store.snapshots(NOW)} == {A, "203.0.113.1"}
+    assert {row.subject for row in store.listing.snapshots(NOW)} == {A, "203.0.113.1"}

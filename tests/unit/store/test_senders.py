@@ -19,11 +19,11 @@ def store() -> Store:
 
 def test_reports_are_read_the_latest_first(store: Store) -> None:
     other = replace(REPORT, time=NOW + 1, subject="uid:33", shown="uid:33")
-    store.record_reports([REPORT, other])
-    assert store.reports() == [other, REPORT]
-    assert store.reports(since=NOW + 1) == [other]
-    assert store.reports(subject="account:a") == [REPORT]
-    assert store.reports(count=1) == [other]
+    store.senders.report([REPORT, other])
+    assert store.senders.reports() == [other, REPORT]
+    assert store.senders.reports(since=NOW + 1) == [other]
+    assert store.senders.reports(subject="account:a") == [REPORT]
+    assert store.senders.reports(count=1) == [other]
 
 
 def test_old_reports_and_those_above_the_cap_are_deleted(
@@ -31,48 +31,46 @@ def test_old_reports_and_those_above_the_cap_are_deleted(
 ) -> None:
     monkeypatch.setattr(senders, "REPORTS", 3)
     for n in range(5):
-        store.record_reports([replace(REPORT, time=NOW + n)])
-    assert [r.time - NOW for r in store.reports()] == [4, 3, 2]
-    store.record_reports([replace(REPORT, time=NOW + 36 * DAY)])
-    assert len(store.reports()) == 1
+        store.senders.report([replace(REPORT, time=NOW + n)])
+    assert [r.time - NOW for r in store.senders.reports()] == [4, 3, 2]
+    store.senders.report([replace(REPORT, time=NOW + 36 * DAY)])
+    assert len(store.senders.reports()) == 1
 
 
 def test_days_add_up(store: Store) -> None:
-    store.add_sender_days([SenderDay("account:a", 3, 1, 2, 3, 4, 5)])
-    store.add_sender_days([SenderDay("account:a", 3, 1, 1, 1, 1, 1), SenderDay("account:a", 4, 9)])
-    assert store.sender_days("account:a") == [
+    store.senders.add([SenderDay("account:a", 3, 1, 2, 3, 4, 5)])
+    store.senders.add([SenderDay("account:a", 3, 1, 1, 1, 1, 1), SenderDay("account:a", 4, 9)])
+    assert store.senders.days("account:a") == [
         SenderDay("account:a", 3, 2, 3, 4, 5, 6),
         SenderDay("account:a", 4, 9),
     ]
-    assert store.sender_days("account:b") == []
+    assert store.senders.days("account:b") == []
 
 
 def test_the_highest_day_before_today(store: Store) -> None:
-    assert store.highest_days(9) == {}
+    assert store.senders.highest(9) == {}
     days = [(7, 5), (8, 3), (9, 99)]
-    store.add_sender_days([SenderDay("account:a", day, recipients=n) for day, n in days])
-    assert store.highest_days(9) == {"account:a": 5}
+    store.senders.add([SenderDay("account:a", day, recipients=n) for day, n in days])
+    assert store.senders.highest(9) == {"account:a": 5}
 
 
 def test_a_day_has_a_cap(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(senders, "SENDERS", 2)
     rows = [SenderDay(f"account:{n}", 3, 1) for n in range(4)]
-    store.add_sender_days(rows)
-    store.add_sender_days(rows)
-    assert [len(store.sender_days(row.subject)) for row in rows] == [1, 1, 0, 0]
-    assert store.sender_days("account:1") == [SenderDay("account:1", 3, 2)]
+    store.senders.add(rows)
+    store.senders.add(rows)
+    assert [len(store.senders.days(row.subject)) for row in rows] == [1, 1, 0, 0]
+    assert store.senders.days("account:1") == [SenderDay("account:1", 3, 2)]
 
 
 def test_days_are_stored_for_35_days(store: Store) -> None:
-    store.add_sender_days(
-        [SenderDay("account:a", 20_000 - 36), SenderDay("account:a", 20_000 - 34)]
-    )
+    store.senders.add([SenderDay("account:a", 20_000 - 36), SenderDay("account:a", 20_000 - 34)])
     store.prune(NOW)
-    assert [day.day for day in store.sender_days("account:a")] == [20_000 - 34]
+    assert [day.day for day in store.senders.days("account:a")] == [20_000 - 34]
 
 
 def test_what_senders_did_in_a_day(store: Store) -> None:
-    store.add_sender_days(
+    store.senders.add(
         [
             SenderDay("account:alice@example.test", 7, 1, 10, 3, 1, 1),
             SenderDay("account:alice@example.test", 8, 1, 31, 3, 1, 1),
@@ -83,20 +81,20 @@ def test_what_senders_did_in_a_day(store: Store) -> None:
     )
     alice = SenderRow("account:alice@example.test", 2, 5, 6, 3, 4, 20, 31)
     host = SenderRow("198.51.100.7", 1, 1, 1, 0, 0, 0, 0)
-    assert store.senders_of_day(9) == [host, alice]
-    assert store.senders_of_day(9, "example") == [alice]
-    assert store.senders_of_day(9, kind="inside") == [host]
-    assert store.senders_of_day(9, "bob") == []
+    assert store.senders.of_day(9) == [host, alice]
+    assert store.senders.of_day(9, "example") == [alice]
+    assert store.senders.of_day(9, kind="inside") == [host]
+    assert store.senders.of_day(9, "bob") == []
 
 
 def test_the_days_and_what_each_has(store: Store) -> None:
-    assert store.days_of_senders() == []
+    assert store.senders.stored_days() == []
     days = [
         SenderDay("uid:33", 19_999, 1, 2, 3, 4, 5, 6),
         SenderDay("uid:33", 20_000),
         SenderDay("account:a", 19_999),
     ]
-    store.add_sender_days(days)
-    assert store.days_of_senders() == [19_999, 20_000]
-    found = store.senders_in_day(19_999)
+    store.senders.add(days)
+    assert store.senders.stored_days() == [19_999, 20_000]
+    found = store.senders.in_day(19_999)
     assert sorted(found, key=lambda one: one.subject) == [days[2], days[0]]

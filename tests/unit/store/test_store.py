@@ -13,47 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from throttled.model import SCOPES, Action, Decision, Entry, Evidence, Scope
-from throttled.store.host import HOSTS
 from throttled.store.store import Store, StoredPosition
 
 NOW = 1_700_000_000.0
 
 
 # Log sources
-
-
-def test_a_source_keeps_its_number(path: str) -> None:
-    with closing(Store.open(path)) as store:
-        first = store.source("/var/log/mail.log", 1, 100)
-        rotated = store.source("/var/log/mail.log", 1, (1 << 64) - 1)
-        assert store.source("/var/log/mail.log", 1, 100) == first != rotated
-    with closing(Store.open(path)) as store:
-        assert store.source("/var/log/mail.log", 1, 100) == first
-        assert store.source_file(first) == ("/var/log/mail.log", 1, 100, b"")
-        assert store.source_file(rotated) == ("/var/log/mail.log", 1, (1 << 64) - 1, b"")
-        assert store.source_file(99) is None
-
-
-def test_an_inode_used_again_is_another_source(store: Store) -> None:
-    first = store.source("/var/log/mail.log", 1, 100, b"of may")
-    second = store.source("/var/log/mail.log", 1, 100, b"of june")
-    assert store.source_file(first) == ("/var/log/mail.log", 1, 100, b"of may")
-    assert store.source_file(second) == ("/var/log/mail.log", 1, 100, b"of june")
-
-
-def test_a_known_source_costs_no_write(store: Store) -> None:
-    store.source("/var/log/mail.log", 1, 100)
-    statements: list[str] = []
-    store._database.connection.set_trace_callback(statements.append)
-    store.source("/var/log/mail.log", 1, 100)
-    assert statements == []
-
-
-def test_the_cache_of_sources_has_a_cap(store: Store) -> None:
-    numbers = [store.source("/var/log/mail.log", 1, inode) for inode in range(1001)]
-    assert numbers == list(range(1, 1002))
-    assert len(store._sources) <= 1000
-    assert store.source("/var/log/mail.log", 1, 0) == 1
 
 
 # A model
@@ -131,13 +96,13 @@ class Model(RuleBasedStateMachine):
             self.offences.pop(key, None)
             self.unbanned_since[key] = self.now
         self.history[subject][:0] = ["release"] * len(expected)
-        assert self.store.unban(subject, scope, self.now) == expected
+        assert self.store.unbans.unban(subject, scope, self.now) == expected
         self.now += 1  # of two things at the same instant nobody knows which came first
 
     @rule(scope=st.one_of(st.none(), scopes))
     def clear(self, scope: Scope | None) -> None:
         expected = [key for key in self.in_force() if scope in (None, key[1])]
-        assert self.store.clear(self.now, scope) == len(expected)
+        assert self.store.unbans.clear(self.now, scope) == len(expected)
         for known in (self.active, self.offences):
             for key in [key for key in known if scope in (None, key[1])]:
                 del known[key]
@@ -160,10 +125,10 @@ class Model(RuleBasedStateMachine):
         expected = {
             key: (action, until - self.now) for key, (action, until) in self.in_force().items()
         }
-        entries = [entry for chunk in self.store.active(self.now, 2) for entry in chunk]
+        entries = [entry for chunk in self.store.active.entries(self.now, 2) for entry in chunk]
         assert {(e.subject, e.scope): (e.action, e.seconds) for e in entries} == expected
         assert len(entries) == len(expected)
-        counts = self.store.counts(self.now)
+        counts = self.store.active.counts(self.now)
         for kind, count in counts.items():
             assert count == sum((key[1], row[0]) == kind for key, row in expected.items())
 
@@ -222,10 +187,10 @@ def test_kill_9_loses_nothing_and_halves_nothing(path: str, acknowledged: int) -
             writer.send_signal(signal.SIGKILL)
             last = int((writer.stdout.read().split() or [b"%d" % last])[-1])
         with closing(Store.open(path)) as store:
-            offset = int(store.positions()["/var/log/mail.log"].state)
+            offset = int(store.positions.all()["/var/log/mail.log"].state)
             # Recorded but not yet said: at most one.
             assert last <= offset <= last + 1
-            assert sum(store.counts(NOW).values()) == offset * BATCH
+            assert sum(store.active.counts(NOW).values()) == offset * BATCH
             connection = store._database.connection
             for table in ("decision", "active", "offence", "good"):
                 query = f"SELECT count(*) FROM {table}"
@@ -253,13 +218,3 @@ def test_it_leaves_three_files_at_most(path: str, store: Store) -> None:
     store.record(NOW, [])
     names = {file.name for file in Path(path).parent.iterdir()}
     assert names <= {"throttled.db", "throttled.db-wal", "throttled.db-shm"}
-
-
-def test_hosts(store: Store) -> None:
-    assert store.hosts() == frozenset()
-    for number in range(3 * HOSTS):
-        store.add_host(f"host{number}", NOW + number)
-    store.add_host("host250", NOW + 999)
-    assert len(store.hosts()) == HOSTS
-    assert {"host250", "host299"} <= store.hosts()
-    assert "host0" not in store.hosts()

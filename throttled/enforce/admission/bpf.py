@@ -41,6 +41,21 @@ _FULL = (errno.E2BIG, errno.ENOSPC)
 _RIGHTS = "run as root or with CAP_BPF and CAP_NET_ADMIN"
 
 
+def load() -> Object:
+    """Load the programs; they end with what is returned.
+
+    Raises:
+        BackendError: they cannot work here; says what is missing.
+    """
+    if mounted("cgroup2") is None:
+        raise BackendError(
+            "no control groups of version 2 are mounted", "mount -t cgroup2 none /sys/fs/cgroup"
+        )
+    loaded = Object(OBJECTS / "admission.o")
+    loaded.load()
+    return loaded
+
+
 class Bpf:
     """The programs of one scope, and their maps."""
 
@@ -64,16 +79,9 @@ class Bpf:
 
     def start(self, ports: Iterable[int], limits: AdmissionLimits, known: Iterable[str]) -> None:
         """Load the programs and attach them where Postfix listens, or `renew` does once it does."""
-        if mounted("cgroup2") is None:
-            raise BackendError(
-                "no control groups of version 2 are mounted",
-                "mount -t cgroup2 none /sys/fs/cgroup",
-            )
         self.stop()
         self._ports = frozenset(ports)
-        loaded = Object(OBJECTS / "admission.o")
-        loaded.load()
-        self._loaded = loaded
+        self._loaded = loaded = load()
         self._places = Places([(loaded.program(name), kind) for name, kind in _PROGRAMS.items()])
         try:
             with _refusals("load the programs"):

@@ -95,7 +95,7 @@ class Closing(ABC):
 
     @property
     def _full(self) -> bool:
-        return self._open >= self._limits.cap
+        return self._open >= self._limits.most
 
     @abstractmethod
     def _make(self) -> None:

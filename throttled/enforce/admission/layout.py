@@ -64,7 +64,8 @@ def pack_limits(limits: AdmissionLimits, base: int, until: int) -> bytes:
         until: ns of the boot clock from which everybody is admitted.
     """
     turn = int(limits.turn * SECOND)
-    return LIMITS.pack(until, turn, base, max(0, limits.cap), limits.pace, limits.dropping, 0)
+    about = max(0, limits.cap), limits.pace, limits.dropping, limits.most
+    return LIMITS.pack(until, turn, base, *about)
 
 
 def pack_ports(ports: Iterable[int]) -> bytes:

@@ -31,6 +31,14 @@ class AdmissionLimits:
     turn: float = 0.0
     #: False: count what would be dropped, drop nothing.
     dropping: bool = True
+    #: Connections for which Postfix has processes or starts some now; further ones are dropped
+    #: because of the pace (by means that do not count exactly: of the cap). 0 = the cap.
+    places: int = 0
+
+    @property
+    def most(self) -> int:
+        """Return how many they may have open now."""
+        return max(0, min(self.places or self.cap, self.cap))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,13 @@
 """The interfaces of this host, what of theirs XDP can see, and the routes to ourselves.
 
-Over rtnetlink, by pyroute2. Owns no state.
+Over rtnetlink, by pyroute2, which is imported when it is asked first: 0.1 s and 14 MB that another
+backend is spared. Owns no state.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple, TypeVar
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from throttled.errors import BackendError
 
@@ -58,6 +56,8 @@ def own_networks() -> list[str]:
 
 
 def _interfaces() -> list[Interface]:
+    from pyroute2 import IPRoute  # noqa: PLC0415 - see above
+
     found = []
     with IPRoute() as netlink:
         for link in netlink.get_links():
@@ -75,6 +75,8 @@ def _interfaces() -> list[Interface]:
 
 
 def _own() -> list[str]:
+    from pyroute2 import IPRoute  # noqa: PLC0415 - see above
+
     with IPRoute() as netlink:
         return [
             f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
@@ -86,6 +88,8 @@ def _own() -> list[str]:
 
 def _asked(question: Callable[[], _T]) -> _T:
     # In a thread of its own: pyroute2 runs an event loop, and the caller may be inside another.
+    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415 - see above
+
     with ThreadPoolExecutor(1) as executor:
         try:
             return executor.submit(question).result()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from throttled.config.schema import Fleet
-from throttled.control.protocol import FleetResult
+from throttled.control.results import FleetResult
 from throttled.errors import ConfigError, ThrottledError
 from throttled.fleet.files import read_secret, text
 from throttled.model import Finding

@@ -1,3 +1,5 @@
--- Peers' bans and subjects that are never grouped have no network: they need no place in the index.
-DROP INDEX offence_network;
-CREATE INDEX offence_network ON offence (network, scope, banned) WHERE network <> '';
+-- A few decisions, before the tables that they concern are written: throttled/store/ahead.py.
+CREATE TABLE write_ahead (
+    number INTEGER PRIMARY KEY,
+    state BLOB NOT NULL
+);

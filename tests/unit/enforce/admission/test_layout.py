@@ -11,7 +11,10 @@ from throttled.enforce.admission.protocol import KNOWN, AdmissionLimits
 
 HEADER = Path(layout.__file__).parents[2] / "bpf" / "admission.h"
 RECORDS = {
-    "limits": (layout.LIMITS, ("until", "turn", "base", "cap", "pace", "dropping", "unused")),
+    "limits": (
+        layout.LIMITS,
+        ("until", "turn", "base", "cap", "pace", "dropping", "places"),
+    ),
     "state": (
         layout.STATE,
         (
@@ -44,10 +47,15 @@ def test_a_key_of_the_trie_begins_with_its_prefix() -> None:
 
 
 def test_limits() -> None:
-    limits = AdmissionLimits(cap=80, pace=8, turn=1.5, dropping=False)
+    limits = AdmissionLimits(cap=80, pace=8, turn=1.5, dropping=False, places=30)
     packed = layout.pack_limits(limits, -3, 77)
-    assert layout.LIMITS.unpack(packed) == (77, 1_500_000_000, -3, 80, 8, 0, 0)
-    assert layout.LIMITS.unpack(layout.pack_limits(AdmissionLimits(-1), 0, 0))[3:6] == (0, 0, 1)
+    assert layout.LIMITS.unpack(packed) == (77, 1_500_000_000, -3, 80, 8, 0, 30)
+    nothing = layout.LIMITS.unpack(layout.pack_limits(AdmissionLimits(-1), 0, 0))
+    assert nothing[3:] == (0, 0, 1, 0)
+
+
+def test_without_places_of_their_own_there_are_as_many_as_the_cap() -> None:
+    assert [AdmissionLimits(80, places=n).most for n in (0, 20, 100)] == [80, 20, 80]
 
 
 def test_ports() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from throttled.config.schema import Fleet
-from throttled.control.protocol import FleetPeer, FleetResult
+from throttled.control.results import FleetPeer, FleetResult
 from throttled.errors import NotRunningError
 from throttled.fleet.frames import Server
 from throttled.health.fleet import server

@@ -1,0 +1,54 @@
+"""What lists name of subjects whose active entry is another's."""
+
+import pytest
+from msgspec.structs import replace
+
+from throttled.model import Decision
+from throttled.store import listed
+from throttled.store.listed import Claim
+from throttled.store.store import Store
+
+NOW = 1_700_000_000.0
+A, B = "198.51.100.7", "198.51.100.8"
+ONE = Claim("one", A, "mx", "throttle", NOW + 60, "because")
+
+
+def test_the_strongest_claim_of_another_list_is_returned(store: Store) -> None:
+    ban = replace(ONE, list="two", action="ban", until=NOW + 30)
+    longer = replace(ONE, list="three", until=NOW + 90)
+    ended = replace(ban, list="four", until=NOW)
+    store.claims.add([ONE, longer, ban, ended])
+    assert store.claims.others("two", [(A, "mx"), (B, "mx")], NOW) == {(A, "mx"): longer}
+    assert store.claims.others("five", [(A, "mx")], NOW) == {(A, "mx"): ban}
+    assert store.claims.others("five", [(A, "submission")], NOW) == {}
+    store.claims.remove("two", [(A, "mx")])
+    store.claims.remove("three")
+    assert store.claims.others("five", [(A, "mx")], NOW) == {(A, "mx"): ONE}
+
+
+def test_what_replaces_the_entry_of_a_list_leaves_its_claim(store: Store) -> None:
+    entry = Decision(NOW, "ban", A, "mx", "operator", 0, NOW + 90, "SBL1", origin="list:one")
+    store.record(NOW, [entry])
+    store.record(NOW + 1, [replace(entry, time=NOW + 1, until=NOW + 95)])  # its own again
+    assert store.claims.others("", [(A, "mx")], NOW) == {}
+    store.record(NOW + 2, [replace(entry, time=NOW + 2, origin="log", until=NOW + 60)])
+    store.record(NOW + 3, [replace(entry, time=NOW + 3, until=NOW + 95)])
+    store.record(NOW + 4, [replace(entry, time=NOW + 4, origin="log")])  # with a claim already
+    claim = Claim("one", A, "mx", "ban", NOW + 95, "SBL1")
+    assert store.claims.others("", [(A, "mx")], NOW) == {(A, "mx"): claim}
+
+
+def test_claims_are_pruned(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listed, "MOST", 1)
+    store.claims.add([ONE, replace(ONE, list="two", until=NOW + 90), replace(ONE, list="old")])
+    store.claims.add([replace(ONE, list="old", until=NOW)])
+    store.prune(NOW)
+    assert store.claims.others("", [(A, "mx")], 0.0)[A, "mx"].list == "two"
+    store.claims.remove("two")
+    assert store.claims.others("", [(A, "mx")], 0.0) == {}
+
+
+def test_unbanning_all_ends_claims(store: Store) -> None:
+    store.claims.add([ONE])
+    store.unbans.clear(NOW)
+    assert store.claims.others("", [(A, "mx")], NOW) == {}

@@ -1,0 +1,39 @@
+"""Peaks of clients that an engine noted, until the store has them. Pure.
+
+Owns nothing: a peak is in the table of its gauge.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from throttled.decide.highest import PeakCounters, PeakDistinct
+from throttled.decide.limits import CountGauge, NameGauge
+from throttled.model import Peak, Scope
+from throttled.settings import Count
+
+Gauges = Sequence[CountGauge | NameGauge]
+
+
+def noted(gauges: Gauges, most: int) -> list[Peak]:
+    """Return some peaks of clients; the same again until `recorded` is called with them."""
+    every = (
+        Peak(client, gauge.scope, gauge.limit, gauge.count, gauge.within, value)
+        for gauge in gauges
+        if isinstance(gauge.table, PeakCounters | PeakDistinct)
+        for client, value in gauge.table.peaks.highest.items()
+    )
+    return list(islice(every, most))
+
+
+def watched(gauges: Gauges) -> list[tuple[Scope, str, Count, float]]:
+    """Return of which limits it is recorded: scope, name, what it counts, window in seconds."""
+    return [(g.scope, g.limit, g.count, g.within) for g in gauges if not g.kernel]
+
+
+def recorded(gauges: Gauges, peaks: Iterable[Peak]) -> None:
+    """Remove the peaks that are recorded in the store."""
+    tables = {(g.scope, g.limit, g.within): g.table for g in gauges if not g.kernel}
+    for peak in peaks:
+        table = tables.get((peak.scope, peak.limit, peak.within))
+        if isinstance(table, PeakCounters | PeakDistinct):
+            table.peaks.written(peak.client, peak.value)
