@@ -9,7 +9,8 @@ kernel take.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -26,7 +27,7 @@ from throttled.core.recorder import Key, Recorder
 from throttled.core.reporting import Reports
 from throttled.decide.active import Excuse
 from throttled.decide.engine import Engine
-from throttled.decide.ladder import OPERATOR, Ladder, Ruling
+from throttled.decide.ladder import Ladder, Ruling
 from throttled.decide.protect import Protection
 from throttled.decide.senders import Senders
 from throttled.enforce.backend import Backend
@@ -35,6 +36,7 @@ from throttled.model import (
     RESTRICTING,
     SCOPES,
     Action,
+    Change,
     Crossing,
     Decision,
     Entry,
@@ -119,7 +121,6 @@ class Pipeline:
         scope: Scope | None,
         now: Moment,
         exempt_until: float = 0.0,
-        origin: str = OPERATOR,
     ) -> int:
         """Reset what a subject did and what was decided; see `Recorder.unban`."""
         self.behind.unban(subject, scope)
@@ -129,18 +130,43 @@ class Pipeline:
         else:
             self.engine.reset_all(scope)
             self.senders.reset_all(scope)
-        count = self.recorder.unban(subject, scope, now, exempt_until, origin)
+        count = self.recorder.unban(subject, scope, now, exempt_until)
         self._end_exemptions([(subject, one) for one in SCOPES if scope in (None, one)], now)
         return count
 
     def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
         """Reset what many subjects did and what was decided; see `Recorder.unban_many`."""
-        for subject, scope in exempt:
+        self._reset(exempt)
+        self.recorder.unban_many(exempt, now)
+        self._end_exemptions(list(exempt), now)
+
+    def unban_of_peer(  # noqa: PLR0913 - see there
+        self,
+        exempt: Mapping[Key, float],
+        noted: Iterable[Key],
+        published: float,
+        now: Moment,
+        *,
+        origin: str,
+        changes: Iterable[Change],
+        position: StoredPosition,
+    ) -> None:
+        """Reset what subjects did and what was decided; see `Store.unban_of_peer`.
+
+        Raises:
+            StoreError: it could not be recorded.
+        """
+        self._reset(exempt)
+        self.recorder.drop(exempt)
+        store, what = self.recorder.store, (exempt, noted, published, now.wall)
+        store.unbans.unban_of_peer(*what, origin=origin, changes=changes, position=position)
+        self._end_exemptions(list(exempt), now)
+
+    def _reset(self, keys: Iterable[Key]) -> None:
+        for subject, scope in keys:
             self.behind.unban(subject, scope)
             self.engine.reset(subject, scope)
             self.senders.reset(subject)
-        self.recorder.unban_many(exempt, now)
-        self._end_exemptions(list(exempt), now)
 
     def _end_exemptions(self, released: Sequence[Key], now: Moment) -> None:
         if ends := exemptions.ended(released, self.recorder.store, now.wall):
@@ -348,13 +374,14 @@ class Pipeline:
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
         if ahead:
             self.recorder.record(now, positions=positions)
-        enforced = self.enforcer.enforcing()
+        enforced, of_senders = self.enforcer.enforcing(), self.ladder.policy.of_senders
+        for (limit, action), count in Counter((d.limit, d.action) for d in decisions).items():
+            by_action = self.counts.decisions.setdefault(limit, {})
+            by_action[action] = by_action.get(action, 0) + count
 
         def hold(d: Decision) -> None:
-            by_action = self.counts.decisions.setdefault(d.limit, {})
-            by_action[d.action] = by_action.get(d.action, 0) + 1
             until = now.boot + d.until - now.wall
-            if address.is_named(d.subject) or self.ladder.policy.of_senders(d.limit):
+            if address.is_named(d.subject) or of_senders(d.limit):
                 self.senders.hold(d, until, now.boot)
             elif d.action == "release":
                 self.engine.release(d.subject, d.scope)
