@@ -9,7 +9,6 @@ kernel take.
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -33,7 +32,6 @@ from throttled.decide.senders import Senders
 from throttled.enforce.backend import Backend
 from throttled.errors import StoreError
 from throttled.model import (
-    RESTRICTING,
     SCOPES,
     Action,
     Change,
@@ -57,12 +55,7 @@ class Pipeline:
     """The way of the data from lines to the kernel."""
 
     def __init__(
-        self,
-        policy: Policy,
-        facts: Facts,
-        store: Store,
-        backend: Backend | None,
-        parser: Parser,
+        self, policy: Policy, facts: Facts, store: Store, backend: Backend | None, parser: Parser
     ) -> None:
         """Join the rooms.
 
@@ -116,18 +109,13 @@ class Pipeline:
         self.recorder.change_store(store, now, decisions)
 
     def unban(
-        self,
-        subject: str,
-        scope: Scope | None,
-        now: Moment,
-        exempt_until: float = 0.0,
+        self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
         """Reset what a subject did and what was decided; see `Recorder.unban`."""
-        self.behind.unban(subject, scope)
         if subject:
-            self.engine.reset(subject, scope)
-            self.senders.reset(subject)
+            self._reset([(subject, scope)])
         else:
+            self.behind.unban(subject, scope)
             self.engine.reset_all(scope)
             self.senders.reset_all(scope)
         count = self.recorder.unban(subject, scope, now, exempt_until)
@@ -162,7 +150,7 @@ class Pipeline:
         store.unbans.unban_of_peer(*what, origin=origin, changes=changes, position=position)
         self._end_exemptions(list(exempt), now)
 
-    def _reset(self, keys: Iterable[Key]) -> None:
+    def _reset(self, keys: Iterable[tuple[str, Scope | None]]) -> None:
         for subject, scope in keys:
             self.behind.unban(subject, scope)
             self.engine.reset(subject, scope)
@@ -352,10 +340,8 @@ class Pipeline:
                 counter of an element is read before it is renewed, which sets it to zero.
             began: `time.perf_counter()` when what led to them arrived; None = not timed.
         """
-        again = {(d.subject, d.scope) for d in decisions if d.action in RESTRICTING}
-        released = {(d.subject, d.scope) for d in decisions if d.action == "release"} - again
-        ends = exemptions.ended(released, self.recorder.store, now.wall) if released else []
-        decisions = [*decisions, *ends]
+        released = exemptions.released(decisions)
+        decisions = [*decisions, *exemptions.ended(released, self.recorder.store, now.wall)]
         # Of a client that is waited for: as little as possible before its packets are dropped.
         ahead = (
             began is not None
@@ -375,9 +361,7 @@ class Pipeline:
         if ahead:
             self.recorder.record(now, positions=positions)
         enforced, of_senders = self.enforcer.enforcing(), self.ladder.policy.of_senders
-        for (limit, action), count in Counter((d.limit, d.action) for d in decisions).items():
-            by_action = self.counts.decisions.setdefault(limit, {})
-            by_action[action] = by_action.get(action, 0) + count
+        self.counts.add(decisions)
 
         def hold(d: Decision) -> None:
             until = now.boot + d.until - now.wall
