@@ -42,6 +42,9 @@ _RENEW, _CORRECT = 1.0, 2.0
 #: Between two looks at the open connections no more seconds count, so that a daemon that was
 #: stopped for a while ends nobody for that.
 _LOOK = 2.5
+#: Who waits longer waits for no process that is being started: that service has all it may have, or
+#: its processes do not start. The others have room nevertheless.
+_STUCK = 5.0
 _NETWORKS = 5
 _NOTHING = AdmissionCounts()
 
@@ -95,6 +98,7 @@ class Strangers:
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
         self._looked = 0.0  # boot clock, of the latest look at the connections
+        self._queued: dict[bytes, float] = {}  # those no process has accepted; boot clock, since
         #: Seconds in which each waited, and in which Postfix waited for it, since a process
         #: accepted it, or greeted it, by the kernel's cookie.
         self._spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
@@ -172,7 +176,7 @@ class Strangers:
             with suppress(BackendError):
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
-        self.delays, self.open, self._spent = Delays(), 0, {}
+        self.delays, self.open, self._spent, self._queued = Delays(), 0, {}, {}
         self.starting = False
 
     def status(self) -> OverloadStatus:
@@ -298,9 +302,13 @@ class Strangers:
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
         """Count the processes, and the connections that wait for one."""
-        accepted = sum(s.inode > 0 for s in ours)
-        known = accepted - sum(s.inode > 0 for s in strangers)
-        self._processes.see(at, accepted, known, len(ours) - accepted, starting=self.starting)
+        queued = {s.identity: self._queued.get(s.identity, at) for s in ours if not s.inode}
+        self._queued = queued
+        waiting = {key for key, since in queued.items() if at - since <= _STUCK}
+        known = len(ours) - len(strangers) - len(waiting - {s.identity for s in strangers})
+        self._processes.see(
+            at, len(ours) - len(waiting), known, len(waiting), starting=self.starting
+        )
 
     def _spend(self, strangers: Sequence[Socket], at: float) -> None:
         """Count the time since the latest look for whom each session waits now."""

@@ -173,6 +173,21 @@ def test_the_pace_follows_what_postfix_accepts(strangers: Strangers, means: list
     assert (strangers.starting, strangers.busy) == (True, True)
 
 
+def test_a_service_that_accepts_nothing_keeps_nobody_out_of_the_others(
+    strangers: Strangers, means: list[Broken]
+) -> None:
+    """Its processes are all taken, or do not start; no process is being started for who waits."""
+    strangers.step(at(1), dropping=True)
+    strangers.follow(msgspec.structs.replace(WANTED, ports=(25, 2525)))
+    found = [one._replace(inode=0) for one in sockets(20, port=2525)]
+    now = 2.0
+    while now < 300.0:
+        strangers.sample(found, at(now))
+        strangers.step(at(now), dropping=True)
+        now += 0.25
+    assert means[0].limits.places == 30
+
+
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:
     strangers.follow(Wanted("report", (25,), 80))
     strangers.step(at(1), dropping=True)
