@@ -98,7 +98,7 @@ class Strangers:
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
         self._looked = 0.0  # boot clock, of the latest look at the connections
-        self._queued: dict[bytes, float] = {}  # those no process has accepted; boot clock, since
+        self._queued: dict[bytes, float] = {}  # seconds of those that no process has accepted
         #: Seconds in which each waited, and in which Postfix waited for it, since a process
         #: accepted it, or greeted it, by the kernel's cookie.
         self._spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
@@ -158,8 +158,12 @@ class Strangers:
         ours = [s for s in sockets if s.port in self.wanted.ports]
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
+        passed, self._looked = min(now.boot - self._looked, _LOOK), now.boot
+        self._queued = {
+            s.identity: self._queued.get(s.identity, -passed) + passed for s in ours if not s.inode
+        }
         self._see(ours, strangers, now.boot)
-        self._spend(strangers, now.boot)
+        self._spend(strangers, passed)
         if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
             try:
@@ -302,17 +306,14 @@ class Strangers:
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
         """Count the processes, and the connections that wait for one."""
-        queued = {s.identity: self._queued.get(s.identity, at) for s in ours if not s.inode}
-        self._queued = queued
-        waiting = {key for key, since in queued.items() if at - since <= _STUCK}
+        waiting = {key for key, seconds in self._queued.items() if seconds <= _STUCK}
         known = len(ours) - len(strangers) - len(waiting - {s.identity for s in strangers})
         self._processes.see(
             at, len(ours) - len(waiting), known, len(waiting), starting=self.starting
         )
 
-    def _spend(self, strangers: Sequence[Socket], at: float) -> None:
+    def _spend(self, strangers: Sequence[Socket], passed: float) -> None:
         """Count the time since the latest look for whom each session waits now."""
-        passed, self._looked = min(at - self._looked, _LOOK), at
         spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
         for s in strangers:
             key, waits = (s.identity, s.spoken), s.waits and s.spoken
@@ -330,7 +331,9 @@ class Strangers:
         places = [
             Place(
                 s.identity,
-                self._spent.get((s.identity, s.spoken), (0.0, 0.0))[s.waits and s.spoken],
+                self._spent[s.identity, s.spoken][s.waits and s.spoken]
+                if s.inode
+                else self._queued[s.identity],
                 s.received,
                 s.waits and s.spoken,
                 not s.inode,

@@ -25,7 +25,8 @@ policy service, the rest of postscreen's greeting) is not the client's time. Who
 after the greeting has a third of the time: honest clients answer within a round trip, and silent
 bots leave no place free for newcomers longer than that. Sessions in which Postfix owes a reply have
 six times as long, once they received enough for a message: between its final dot and the reply the
-client does not know that it was accepted.
+client does not know that it was accepted. As long have those that no process accepts: else a few
+dozen that wait for a service without a process would keep newcomers out of all others.
 
 Owns the state of one scope.
 """
@@ -196,7 +197,8 @@ class Place(Struct, frozen=True):
 
     key: bytes
     #: Seconds since Postfix greeted it (before that, since a process accepted it) in which Postfix
-    #: waited for it; those in which Postfix owed a reply, if it owes one now.
+    #: waited for it; those in which Postfix owed a reply, if it owes one now; if it is queued,
+    #: since it is open.
     age: float
     received: int  # bytes
     answered: bool  # Postfix waits for the client
@@ -235,9 +237,10 @@ def to_end(
     above = len(places) - most
     if above <= most // _SLACK:
         above = 0
-    ended = [place for place in places if place.queued][:above]
-    idle_time = [(place, greeting + _time(place, idle)) for place in places if not place.queued]
-    late = [(place.age - time, place) for place, time in idle_time]
+    queued = [place for place in places if place.queued]
+    ended, others = queued[:above], queued[above:]
+    others += [place for place in places if not place.queued]
+    late = [(place.age - greeting - _time(place, idle), place) for place in others]
     late = sorted((one for one in late if one[0] >= 0), key=lambda one: -one[0])
     return ended + [place for _, place in late[: max(wanted, above - len(ended))]]
 
@@ -245,7 +248,9 @@ def to_end(
 def _time(place: Place, idle: float) -> float:
     """Return how long a connection may last with what it received."""
     factor = 1.0 if place.received else _SILENT
-    if not place.answered:
+    if place.queued:
+        factor = _OWES
+    elif not place.answered:
         factor = _OWES if place.received >= _MESSAGE else _OWES_LITTLE
     return factor * idle + place.received / _BYTES
 

@@ -327,6 +327,18 @@ def test_idle_sessions_are_ended_only_while_others_wait(
     assert ending.status().ended == 2
 
 
+def test_who_is_never_accepted_has_a_minute_while_others_wait(
+    ending: Strangers, means: list[Broken], ended: list[Socket]
+) -> None:
+    found = [one._replace(inode=0) for one in sockets(3)]
+    look(ending, found, 1, 60)
+    others_wait(ending, means, 60)
+    ending.sample(found, at(60.5))
+    assert not ended
+    look(ending, found, 61, 62)
+    assert len(ended) == 4
+
+
 def test_time_that_postfix_needs_is_not_the_clients(
     ending: Strangers, means: list[Broken], ended: list[Socket]
 ) -> None:

@@ -275,7 +275,14 @@ def test_silence_before_the_end_of_a_greeting_is_honest() -> None:
 
 
 def test_who_waits_to_be_accepted_is_not_idle() -> None:
-    assert ended(place("a", 9, queued=True), place("b", 1)) == ""
+    assert ended(place("a", 59, queued=True), place("b", 1)) == ""
+
+
+def test_who_waits_for_a_service_without_a_process_does_not_keep_others_out_for_ever() -> None:
+    waiting = [place("a", 61, queued=True), place("b", 62, queued=True), place("c", 4)]
+    assert ended(*waiting) == "bac"
+    assert ended(*waiting, wanted=1) == "b"
+    assert ended(*waiting, cap=1, wanted=0) == "ab"
 
 
 def test_in_the_middle_of_an_attack_those_that_wait_are_ended_first() -> None:
