@@ -18,6 +18,7 @@ from throttled.core.known_good import KnownGood
 from throttled.decide.overload import (
     PACE,
     Delays,
+    Passing,
     Place,
     Processes,
     at_once,
@@ -93,7 +94,7 @@ class Strangers:
         self._unusable: list[str] = []  # better means than that, and why
         self._counts = _NOTHING
         self._limits: AdmissionLimits | None = None
-        self._processes = Processes(0)
+        self._processes, self._passing = Processes(0), Passing()
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
@@ -181,7 +182,7 @@ class Strangers:
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
         self.delays, self.open, self._spent, self._queued = Delays(), 0, {}, {}
-        self.starting = False
+        self.starting, self._passing = False, Passing()
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -265,17 +266,18 @@ class Strangers:
             admission.add_known([subject for subject, added in changes.items() if added])
         counts, before = admission.counts(), self._counts
         self._counts = counts
-        self.starting = admission.exact and counts.dropped_pace > before.dropped_pace
+        paced = max(0, counts.dropped_pace - before.dropped_pace)
+        self.starting = admission.exact and paced > 0
         dropped = max(0, counts.dropped - before.dropped)
         self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
         if not admission.exact and self.open < self.wanted.cap:  # dropped because of `places`
             self._over_cap = 0
+        above = self._over_cap
+        if admission.exact:
+            admitted = max(0, counts.admitted - before.admitted)
+            above += self._passing.step(now.boot, paced, admitted, self.wanted.cap)
         change = self.delays.step(
-            now.boot,
-            self._over_cap,
-            dropped - self._over_cap,
-            self.wanted.turn,
-            self.wanted.cap,
+            now.boot, above, dropped - above, self.wanted.turn, self.wanted.cap
         )
         limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:

@@ -138,6 +138,36 @@ class Delays:
             self.turn = max(1.0, self.turn - shrinks * passed)
 
 
+class Passing:
+    """Whether strangers come and go before Postfix accepts them, as those that reset at once.
+
+    They have no places by then, so the cap drops none, however many there are. They are turned away
+    as those above the cap are: once more of them are dropped than admitted, and in each second more
+    admitted than the cap. (A Postfix that accepts nothing admits none.)
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._at = 0.0
+        self._paced = self._admitted = 0.0  # a second, over some seconds
+
+    def step(self, at: float, paced: int, admitted: int, cap: int) -> int:
+        """Return how many of those dropped since the last call count as dropped by the cap.
+
+        Args:
+            at: now, on the boot clock.
+            paced: dropped because there was no process.
+            admitted: completed handshakes.
+            cap: of connections.
+        """
+        passed, self._at = at - self._at, at
+        if passed > 0:
+            share = min(1.0, passed / _SMOOTH)
+            self._paced += (paced / passed - self._paced) * share
+            self._admitted += (admitted / passed - self._admitted) * share
+        return paced if self._paced > self._admitted > cap else 0
+
+
 class Processes:
     """How many processes of Postfix there are for strangers, and how many may be started for them.
 

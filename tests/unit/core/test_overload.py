@@ -188,6 +188,17 @@ def test_a_service_that_accepts_nothing_keeps_nobody_out_of_the_others(
     assert means[0].limits.places == 30
 
 
+def test_those_that_reset_at_once_take_turns(strangers: Strangers, means: list[Broken]) -> None:
+    """They are never as many as the cap, and would keep newcomers out."""
+    strangers.step(at(1), dropping=True)
+    for n in range(40):
+        means[0].current = AdmissionCounts(admitted=250 * n, dropped_pace=2_000 * n)
+        strangers.step(at(2 + n / 4), dropping=True)
+    assert strangers.delays.delaying
+    assert strangers.delays.turn >= 10.0
+    assert means[0].limits.turn >= 10.0
+
+
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:
     strangers.follow(Wanted("report", (25,), 80))
     strangers.step(at(1), dropping=True)

@@ -3,6 +3,7 @@ import pytest
 from throttled.decide.overload import (
     Change,
     Delays,
+    Passing,
     Place,
     Processes,
     at_once,
@@ -150,6 +151,24 @@ def test_turns_begin_later_where_fewer_processes_serve_a_storm(places: int, seco
         delays.step(at, 100, 0, 300.0, places)
         at += 0.25
     assert at - 100.0 == seconds + 0.25
+
+
+@pytest.mark.parametrize(
+    ("paced", "admitted", "counts"),
+    [
+        (2_000, 250, True),  # they reset as soon as they are connected
+        (30, 75, False),  # an honest storm of 300 a second
+        (200, 0, False),  # Postfix is stopped
+        (200, 15, False),  # processes start, and are kept: the cap is reached soon
+    ],
+)
+def test_strangers_that_come_and_go_before_they_are_accepted_count_as_above_the_cap(
+    paced: int, admitted: int, *, counts: bool
+) -> None:
+    passing = Passing()
+    found = [passing.step(100.0 + n / 4, paced, admitted, 80) for n in range(40)]
+    assert found[20:] == ([paced] * 20 if counts else [0] * 20)
+    assert not passing.step(110.0, 0, 0, 80)
 
 
 # The pace
