@@ -209,7 +209,9 @@ class Processes:
             self._earlier = self._latest if fresh else 0
             self._latest, self._ends = 0, at + _STAYS / 2
         self._latest = max(self._latest, accepted)
-        self.ready = max(self._latest, self._earlier) - known
+        most = max(self._latest, self._earlier)
+        self.ready = most - known
+        waiting -= most - accepted  # the others wait for a process that is idle
         if waiting > self._room // 2:
             self._room = max(_ROOM, self._room // 2)
         elif waiting <= self._room // 4:

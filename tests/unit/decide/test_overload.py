@@ -214,6 +214,17 @@ def test_as_many_strangers_wait_as_the_server_starts_processes() -> None:
     assert some.places == 25
 
 
+def test_who_waits_for_an_idle_process_waits_for_none_to_be_started() -> None:
+    """A busy server: at each look some connections are about to be accepted."""
+    some = Processes(80)
+    some.see(100.0, 60, 0, 0)
+    for _ in range(10):
+        some.see(101.0, 50, 0, 10)
+    assert some.places == 70
+    some.see(102.0, 50, 0, 16)
+    assert some.places == 65
+
+
 # The cap
 
 
