@@ -46,6 +46,9 @@ _LOOK = 2.5
 #: Who waits longer waits for no process that is being started: that service has all it may have, or
 #: its processes do not start. The others have room nevertheless.
 _STUCK = 5.0
+#: Connections that the addresses of a pool may have that are not known good by themselves, with the
+#: smallest cap; else a quarter of the cap, which is what is reserved.
+_POOL = 2
 _NETWORKS = 5
 _NOTHING = AdmissionCounts()
 
@@ -157,6 +160,8 @@ class Strangers:
         if admission is None:
             return
         ours = [s for s in sockets if s.port in self.wanted.ports]
+        most = max(_POOL, self.wanted.cap // 4)
+        self._known.crowded(self.scope, (s.far for s in ours), most, now.wall)
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
         passed, self._looked = min(now.boot - self._looked, _LOOK), now.boot

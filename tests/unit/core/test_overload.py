@@ -232,6 +232,34 @@ def test_off(strangers: Strangers, means: list[Broken], wanted: Wanted) -> None:
     assert strangers.status().means == ""
 
 
+def test_a_pool_may_not_take_the_places_of_all(means: list[Broken]) -> None:
+    """Two good addresses of a /64 are cheap evidence for 2**64 of them."""
+    store = Store.open(":memory:")
+    two = [f"2001:db8:0:1::{n}" for n in (1, 2)]
+    for day in (0, 1):
+        store.record(WALL, (), [Evidence(each, WALL - day * 86400, 1) for each in two])
+    known = KnownGood(Recorder(store, Skipped()))
+    asyncio.run(known.load(at(0)))
+    strangers = Strangers("mx", known, lambda: means)
+    strangers.follow(WANTED)
+    strangers.step(at(1), dropping=True)
+    assert "2001:db8:0:1::/64" in means[0].known
+    far = bytes.fromhex("20010db8000000010000000000000f")
+    good = [one._replace(far=far[:-1] + b"\0\1") for one in sockets(50)]
+    strangers.sample([*sockets(20, far=far), *good], at(2))
+    strangers.step(at(2), dropping=True)
+    assert "2001:db8:0:1::/64" in means[0].known
+    assert strangers.open == 0
+    strangers.sample([*sockets(21, far=far), *good], at(3))
+    strangers.step(at(3), dropping=True)
+    assert "2001:db8:0:1::/64" not in means[0].known
+    assert set(two) <= set(means[0].known)
+    assert strangers.open == 21
+    known.tick(at(3700))
+    strangers.step(at(3700), dropping=True)
+    assert "2001:db8:0:1::/64" in means[0].known
+
+
 def test_other_ports_start_it_again(strangers: Strangers, means: list[Broken]) -> None:
     strangers.step(at(1), dropping=True)
     strangers.follow(Wanted("enforce", (25, 2525), 80))
