@@ -234,3 +234,18 @@ def test_observing_it_says_what_would_be(lab: Lab, guard: Daemon) -> None:
         row = mx(guard)
     assert (row.mode, row.means, row.open, row.ended) == ("report", "memory", 6, 0)
     assert "strangers would be delayed" in guard.command("status").stdout
+
+
+def test_a_service_without_a_free_process_keeps_nobody_out_of_the_others(
+    lab: Lab, guard: Daemon
+) -> None:
+    """A few idle connections take both processes of 2525, and more wait there."""
+
+    with edited(lab, "-M", "2525/inet=2525 inet n - n - 2 smtpd"), contextlib.ExitStack() as stack:
+        start(guard)
+        for number in range(12):
+            source = f"198.18.{number}.1"
+            stack.enter_context(lab.client.connect(source, SERVER4, 2525, seconds=20.0))
+        until(lambda: mx(guard).open == 12, "they are counted")
+        for number in range(20, 25):
+            connected(lab, stack, number)

@@ -3,13 +3,16 @@
 Read from the store in pieces at the start and every hour, and kept up to date with decisions and
 new evidence: a new login counts a second or two after its line. What is protected (loopback,
 mynetworks, the allowlist …) belongs to them too; a client whose host name is on the allowlist from
-its first delivery or login on; a /64 in which two addresses are known good as a whole (`Pools`).
+its first delivery or login on; a /64 in which two addresses are known good as a whole (`Pools`),
+unless others in it take many places.
 
 Owns them: at most `MOST` addresses, above that those later in the order of their text are
 strangers.
 """
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from throttled import address
@@ -20,6 +23,8 @@ from throttled.decide.overload import known_good
 from throttled.decide.protect import Protection
 from throttled.errors import StoreError
 from throttled.model import RESTRICTING, SCOPES, Decision, Scope
+
+log = logging.getLogger("throttled")
 
 #: Each means of admission control has room for more.
 MOST = 100_000
@@ -104,6 +109,29 @@ class KnownGood:
                 self._change(scope, pools.unbar(subject))
                 if single:
                     self.evident([subject])
+
+    def crowded(self, scope: Scope, open_: Iterable[bytes], most: int, wall: float) -> None:
+        """Make pools none for an hour that take too many places by addresses not known good.
+
+        Args:
+            scope: of the connections.
+            open_: the packed address of each open connection.
+            most: connections that such addresses of one pool may have.
+            wall: now.
+        """
+        pools = self._pools[scope]
+        members = [each for each in open_ if each in pools and each not in self._good[scope]]
+        for network, count in Counter(each[:8] for each in members).items():
+            if count > most:
+                subject = address.unpack(network + bytes(8))
+                self._change(scope, pools.bar(subject, wall + _EVERY))
+                log.warning(
+                    "%s/64 in %s is known good no longer: %d connections of addresses that are "
+                    "not by themselves",
+                    subject,
+                    scope,
+                    count,
+                )
 
     def changes(self, scope: Scope) -> Mapping[str, bool]:
         """Return what was added (true) and removed (false) since the last call."""

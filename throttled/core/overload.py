@@ -18,6 +18,7 @@ from throttled.core.known_good import KnownGood
 from throttled.decide.overload import (
     PACE,
     Delays,
+    Passing,
     Place,
     Processes,
     at_once,
@@ -42,6 +43,12 @@ _RENEW, _CORRECT = 1.0, 2.0
 #: Between two looks at the open connections no more seconds count, so that a daemon that was
 #: stopped for a while ends nobody for that.
 _LOOK = 2.5
+#: Who waits longer waits for no process that is being started: that service has all it may have, or
+#: its processes do not start. The others have room nevertheless.
+_STUCK = 5.0
+#: Connections that the addresses of a pool may have that are not known good by themselves, with the
+#: smallest cap; else a quarter of the cap, which is what is reserved.
+_POOL = 2
 _NETWORKS = 5
 _NOTHING = AdmissionCounts()
 
@@ -90,11 +97,12 @@ class Strangers:
         self._unusable: list[str] = []  # better means than that, and why
         self._counts = _NOTHING
         self._limits: AdmissionLimits | None = None
-        self._processes = Processes(0)
+        self._processes, self._passing = Processes(0), Passing()
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
         self._looked = 0.0  # boot clock, of the latest look at the connections
+        self._queued: dict[bytes, float] = {}  # seconds of those that no process has accepted
         #: Seconds in which each waited, and in which Postfix waited for it, since a process
         #: accepted it, or greeted it, by the kernel's cookie.
         self._spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
@@ -152,10 +160,16 @@ class Strangers:
         if admission is None:
             return
         ours = [s for s in sockets if s.port in self.wanted.ports]
+        most = max(_POOL, self.wanted.cap // 4)
+        self._known.crowded(self.scope, (s.far for s in ours), most, now.wall)
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
+        passed, self._looked = min(now.boot - self._looked, _LOOK), now.boot
+        self._queued = {
+            s.identity: self._queued.get(s.identity, -passed) + passed for s in ours if not s.inode
+        }
         self._see(ours, strangers, now.boot)
-        self._spend(strangers, now.boot)
+        self._spend(strangers, passed)
         if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
             try:
@@ -172,8 +186,8 @@ class Strangers:
             with suppress(BackendError):
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
-        self.delays, self.open, self._spent = Delays(), 0, {}
-        self.starting = False
+        self.delays, self.open, self._spent, self._queued = Delays(), 0, {}, {}
+        self.starting, self._passing = False, Passing()
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -257,17 +271,18 @@ class Strangers:
             admission.add_known([subject for subject, added in changes.items() if added])
         counts, before = admission.counts(), self._counts
         self._counts = counts
-        self.starting = admission.exact and counts.dropped_pace > before.dropped_pace
+        paced = max(0, counts.dropped_pace - before.dropped_pace)
+        self.starting = admission.exact and paced > 0
         dropped = max(0, counts.dropped - before.dropped)
         self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
         if not admission.exact and self.open < self.wanted.cap:  # dropped because of `places`
             self._over_cap = 0
+        above = self._over_cap
+        if admission.exact:
+            admitted = max(0, counts.admitted - before.admitted)
+            above += self._passing.step(now.boot, paced, admitted, self.wanted.cap)
         change = self.delays.step(
-            now.boot,
-            self._over_cap,
-            dropped - self._over_cap,
-            self.wanted.turn,
-            self.wanted.cap,
+            now.boot, above, dropped - above, self.wanted.turn, self.wanted.cap
         )
         limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:
@@ -298,13 +313,14 @@ class Strangers:
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
         """Count the processes, and the connections that wait for one."""
-        accepted = sum(s.inode > 0 for s in ours)
-        known = accepted - sum(s.inode > 0 for s in strangers)
-        self._processes.see(at, accepted, known, len(ours) - accepted, starting=self.starting)
+        waiting = {key for key, seconds in self._queued.items() if seconds <= _STUCK}
+        known = len(ours) - len(strangers) - len(waiting - {s.identity for s in strangers})
+        self._processes.see(
+            at, len(ours) - len(waiting), known, len(waiting), starting=self.starting
+        )
 
-    def _spend(self, strangers: Sequence[Socket], at: float) -> None:
+    def _spend(self, strangers: Sequence[Socket], passed: float) -> None:
         """Count the time since the latest look for whom each session waits now."""
-        passed, self._looked = min(at - self._looked, _LOOK), at
         spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
         for s in strangers:
             key, waits = (s.identity, s.spoken), s.waits and s.spoken
@@ -322,7 +338,9 @@ class Strangers:
         places = [
             Place(
                 s.identity,
-                self._spent.get((s.identity, s.spoken), (0.0, 0.0))[s.waits and s.spoken],
+                self._spent[s.identity, s.spoken][s.waits and s.spoken]
+                if s.inode
+                else self._queued[s.identity],
                 s.received,
                 s.waits and s.spoken,
                 not s.inode,

@@ -25,7 +25,8 @@ policy service, the rest of postscreen's greeting) is not the client's time. Who
 after the greeting has a third of the time: honest clients answer within a round trip, and silent
 bots leave no place free for newcomers longer than that. Sessions in which Postfix owes a reply have
 six times as long, once they received enough for a message: between its final dot and the reply the
-client does not know that it was accepted.
+client does not know that it was accepted. As long have those that no process accepts: else a few
+dozen that wait for a service without a process would keep newcomers out of all others.
 
 Owns the state of one scope.
 """
@@ -137,6 +138,36 @@ class Delays:
             self.turn = max(1.0, self.turn - shrinks * passed)
 
 
+class Passing:
+    """Whether strangers come and go before Postfix accepts them, as those that reset at once.
+
+    They have no places by then, so the cap drops none, however many there are. They are turned away
+    as those above the cap are: once more of them are dropped than admitted, and in each second more
+    admitted than the cap. (A Postfix that accepts nothing admits none.)
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._at = 0.0
+        self._paced = self._admitted = 0.0  # a second, over some seconds
+
+    def step(self, at: float, paced: int, admitted: int, cap: int) -> int:
+        """Return how many of those dropped since the last call count as dropped by the cap.
+
+        Args:
+            at: now, on the boot clock.
+            paced: dropped because there was no process.
+            admitted: completed handshakes.
+            cap: of connections.
+        """
+        passed, self._at = at - self._at, at
+        if passed > 0:
+            share = min(1.0, passed / _SMOOTH)
+            self._paced += (paced / passed - self._paced) * share
+            self._admitted += (admitted / passed - self._admitted) * share
+        return paced if self._paced > self._admitted > cap else 0
+
+
 class Processes:
     """How many processes of Postfix there are for strangers, and how many may be started for them.
 
@@ -178,7 +209,9 @@ class Processes:
             self._earlier = self._latest if fresh else 0
             self._latest, self._ends = 0, at + _STAYS / 2
         self._latest = max(self._latest, accepted)
-        self.ready = max(self._latest, self._earlier) - known
+        most = max(self._latest, self._earlier)
+        self.ready = most - known
+        waiting -= most - accepted  # the others wait for a process that is idle
         if waiting > self._room // 2:
             self._room = max(_ROOM, self._room // 2)
         elif waiting <= self._room // 4:
@@ -196,7 +229,8 @@ class Place(Struct, frozen=True):
 
     key: bytes
     #: Seconds since Postfix greeted it (before that, since a process accepted it) in which Postfix
-    #: waited for it; those in which Postfix owed a reply, if it owes one now.
+    #: waited for it; those in which Postfix owed a reply, if it owes one now; if it is queued,
+    #: since it is open.
     age: float
     received: int  # bytes
     answered: bool  # Postfix waits for the client
@@ -235,9 +269,10 @@ def to_end(
     above = len(places) - most
     if above <= most // _SLACK:
         above = 0
-    ended = [place for place in places if place.queued][:above]
-    idle_time = [(place, greeting + _time(place, idle)) for place in places if not place.queued]
-    late = [(place.age - time, place) for place, time in idle_time]
+    queued = [place for place in places if place.queued]
+    ended, others = queued[:above], queued[above:]
+    others += [place for place in places if not place.queued]
+    late = [(place.age - greeting - _time(place, idle), place) for place in others]
     late = sorted((one for one in late if one[0] >= 0), key=lambda one: -one[0])
     return ended + [place for _, place in late[: max(wanted, above - len(ended))]]
 
@@ -245,7 +280,9 @@ def to_end(
 def _time(place: Place, idle: float) -> float:
     """Return how long a connection may last with what it received."""
     factor = 1.0 if place.received else _SILENT
-    if not place.answered:
+    if place.queued:
+        factor = _OWES
+    elif not place.answered:
         factor = _OWES if place.received >= _MESSAGE else _OWES_LITTLE
     return factor * idle + place.received / _BYTES
 

@@ -173,6 +173,32 @@ def test_the_pace_follows_what_postfix_accepts(strangers: Strangers, means: list
     assert (strangers.starting, strangers.busy) == (True, True)
 
 
+def test_a_service_that_accepts_nothing_keeps_nobody_out_of_the_others(
+    strangers: Strangers, means: list[Broken]
+) -> None:
+    """Its processes are all taken, or do not start; no process is being started for who waits."""
+    strangers.step(at(1), dropping=True)
+    strangers.follow(msgspec.structs.replace(WANTED, ports=(25, 2525)))
+    found = [one._replace(inode=0) for one in sockets(20, port=2525)]
+    now = 2.0
+    while now < 300.0:
+        strangers.sample(found, at(now))
+        strangers.step(at(now), dropping=True)
+        now += 0.25
+    assert means[0].limits.places == 30
+
+
+def test_those_that_reset_at_once_take_turns(strangers: Strangers, means: list[Broken]) -> None:
+    """They are never as many as the cap, and would keep newcomers out."""
+    strangers.step(at(1), dropping=True)
+    for n in range(40):
+        means[0].current = AdmissionCounts(admitted=250 * n, dropped_pace=2_000 * n)
+        strangers.step(at(2 + n / 4), dropping=True)
+    assert strangers.delays.delaying
+    assert strangers.delays.turn >= 10.0
+    assert means[0].limits.turn >= 10.0
+
+
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:
     strangers.follow(Wanted("report", (25,), 80))
     strangers.step(at(1), dropping=True)
@@ -204,6 +230,34 @@ def test_off(strangers: Strangers, means: list[Broken], wanted: Wanted) -> None:
     strangers.step(at(2), dropping=True)
     assert means[0].known == set()
     assert strangers.status().means == ""
+
+
+def test_a_pool_may_not_take_the_places_of_all(means: list[Broken]) -> None:
+    """Two good addresses of a /64 are cheap evidence for 2**64 of them."""
+    store = Store.open(":memory:")
+    two = [f"2001:db8:0:1::{n}" for n in (1, 2)]
+    for day in (0, 1):
+        store.record(WALL, (), [Evidence(each, WALL - day * 86400, 1) for each in two])
+    known = KnownGood(Recorder(store, Skipped()))
+    asyncio.run(known.load(at(0)))
+    strangers = Strangers("mx", known, lambda: means)
+    strangers.follow(WANTED)
+    strangers.step(at(1), dropping=True)
+    assert "2001:db8:0:1::/64" in means[0].known
+    far = bytes.fromhex("20010db8000000010000000000000f")
+    good = [one._replace(far=far[:-1] + b"\0\1") for one in sockets(50)]
+    strangers.sample([*sockets(20, far=far), *good], at(2))
+    strangers.step(at(2), dropping=True)
+    assert "2001:db8:0:1::/64" in means[0].known
+    assert strangers.open == 0
+    strangers.sample([*sockets(21, far=far), *good], at(3))
+    strangers.step(at(3), dropping=True)
+    assert "2001:db8:0:1::/64" not in means[0].known
+    assert set(two) <= set(means[0].known)
+    assert strangers.open == 21
+    known.tick(at(3700))
+    strangers.step(at(3700), dropping=True)
+    assert "2001:db8:0:1::/64" in means[0].known
 
 
 def test_other_ports_start_it_again(strangers: Strangers, means: list[Broken]) -> None:
@@ -310,6 +364,18 @@ def test_idle_sessions_are_ended_only_while_others_wait(
     ending.sample(sockets(5), at(31))
     assert [one.identity for one in ended] == [b"0", b"1"]  # two wait; the fifth is new
     assert ending.status().ended == 2
+
+
+def test_who_is_never_accepted_has_a_minute_while_others_wait(
+    ending: Strangers, means: list[Broken], ended: list[Socket]
+) -> None:
+    found = [one._replace(inode=0) for one in sockets(3)]
+    look(ending, found, 1, 60)
+    others_wait(ending, means, 60)
+    ending.sample(found, at(60.5))
+    assert not ended
+    look(ending, found, 61, 62)
+    assert len(ended) == 4
 
 
 def test_time_that_postfix_needs_is_not_the_clients(

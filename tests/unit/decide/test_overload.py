@@ -3,6 +3,7 @@ import pytest
 from throttled.decide.overload import (
     Change,
     Delays,
+    Passing,
     Place,
     Processes,
     at_once,
@@ -152,6 +153,24 @@ def test_turns_begin_later_where_fewer_processes_serve_a_storm(places: int, seco
     assert at - 100.0 == seconds + 0.25
 
 
+@pytest.mark.parametrize(
+    ("paced", "admitted", "counts"),
+    [
+        (2_000, 250, True),  # they reset as soon as they are connected
+        (30, 75, False),  # an honest storm of 300 a second
+        (200, 0, False),  # Postfix is stopped
+        (200, 15, False),  # processes start, and are kept: the cap is reached soon
+    ],
+)
+def test_strangers_that_come_and_go_before_they_are_accepted_count_as_above_the_cap(
+    paced: int, admitted: int, *, counts: bool
+) -> None:
+    passing = Passing()
+    found = [passing.step(100.0 + n / 4, paced, admitted, 80) for n in range(40)]
+    assert found[20:] == ([paced] * 20 if counts else [0] * 20)
+    assert not passing.step(110.0, 0, 0, 80)
+
+
 # The pace
 
 
@@ -193,6 +212,17 @@ def test_as_many_strangers_wait_as_the_server_starts_processes() -> None:
     assert rooms == [5, 2, 2, 2, 2, 2, 4, 8, 10, 10]
     some.see(100.0, 20, 0, 0, starting=True)
     assert some.places == 25
+
+
+def test_who_waits_for_an_idle_process_waits_for_none_to_be_started() -> None:
+    """A busy server: at each look some connections are about to be accepted."""
+    some = Processes(80)
+    some.see(100.0, 60, 0, 0)
+    for _ in range(10):
+        some.see(101.0, 50, 0, 10)
+    assert some.places == 70
+    some.see(102.0, 50, 0, 16)
+    assert some.places == 65
 
 
 # The cap
@@ -275,7 +305,14 @@ def test_silence_before_the_end_of_a_greeting_is_honest() -> None:
 
 
 def test_who_waits_to_be_accepted_is_not_idle() -> None:
-    assert ended(place("a", 9, queued=True), place("b", 1)) == ""
+    assert ended(place("a", 59, queued=True), place("b", 1)) == ""
+
+
+def test_who_waits_for_a_service_without_a_process_does_not_keep_others_out_for_ever() -> None:
+    waiting = [place("a", 61, queued=True), place("b", 62, queued=True), place("c", 4)]
+    assert ended(*waiting) == "bac"
+    assert ended(*waiting, wanted=1) == "b"
+    assert ended(*waiting, cap=1, wanted=0) == "ab"
 
 
 def test_in_the_middle_of_an_attack_those_that_wait_are_ended_first() -> None:
