@@ -28,10 +28,10 @@ lint: setup
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 ## make test   all tests: units, real nftables, Postfix and systemd in namespaces (root)
+# Coverage doubles the time of a test: only for those that scripts/check-coverage is about.
 test: lint
 	scripts/bootstrap deb
-	# Coverage doubles the time of a test: only for those that scripts/check-coverage is about.
-	$(PYTEST) -n auto -m pure --cov --cov-context=test --cov-report= tests/unit
+	$(PYTEST) -n $$(nproc) -m pure --cov --cov-context=test --cov-report= tests/unit
 	.venv/bin/python scripts/check-coverage
 	$(PYTEST) $(AT_ONCE) -m 'not pure'
 

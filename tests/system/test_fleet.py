@@ -200,7 +200,9 @@ def test_what_came_from_a_host_is_removed_and_the_host_distrusted(
 def test_a_mistyped_host_is_refused(fleet: list[Host], words: tuple[str, ...]) -> None:
     done = fleet[0].guard.command("fleet", words[0], "mx22", *words[1:])
     assert done.returncode != 0, done.stdout
-    assert done.stderr == ("throttled: no host mx22 is known in the fleet\nhint: known: mx2, mx3\n")
+    assert done.stderr == (
+        "throttled: no host mx22 is known in the fleet\nhint: did you mean mx2? known: mx2, mx3\n"
+    )
 
 
 def test_an_imported_list_is_everywhere_and_delays_no_own_ban(

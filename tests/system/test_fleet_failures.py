@@ -6,6 +6,7 @@ answer, and the second what to do.
 
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +15,10 @@ from lab.fleet import impostor
 from lab.fleet import server as lab
 from lab.fleet.hosts import Client, Host, acquainted, hosts
 from lab.fleet.impostor import Answer
-from lab.fleet.peer import published
+from lab.fleet.peer import Peer, published
 from lab.fleet.server import Server
 from lab.network.netns import directory, until
+from throttled.fleet.wire import Ban, Heartbeat
 
 pytestmark = [pytest.mark.root]
 
@@ -270,3 +272,21 @@ def test_a_wrong_secret(fleet: list[Host], client: Client) -> None:
     after = alone(fleet[2], client)
     agree(fleet, after, by="mx3")
     agree(fleet, there)
+
+
+def test_two_hosts_of_one_name(server: Server, fleet: list[Host], client: Client) -> None:
+    """Each protects itself and publishes heartbeats alone; all three hosts say why."""
+    double = Peer(server, "mx1")
+    double.number = time.time_ns() // 1000
+    bot = client()
+    double.say(Ban(bot, "mx", 600, "errors", 1, 56, 50))
+    fleet[1].banned(bot, "peer:mx1")
+    what = "another host publishes as mx1 too: this one publishes heartbeats alone"
+    fleet[0].says(f"fleet lab, this host mx1: connected: {what}", "fleet", "status")
+    assert "fleet-name" in fleet[0].health()
+    assert what in fleet[0].guard.command("check").stdout
+    other = alone(fleet[0], client)
+    double.say(Heartbeat("1.0", 1), kind="heartbeat", number=time.time_ns() // 1000)
+    fleet[1].says("mx1: ", "fleet", "peers")
+    assert not fleet[1].actions(other)
+    assert other not in published(server, "mx1")

@@ -215,6 +215,42 @@ def test_all_that_many_peers_have_is_read_in_pieces(server: Server, tmp_path: Pa
     assert most < 100 << 20
 
 
+def test_more_peers_than_are_read_at_once(server: Server, connect: Make) -> None:
+    """Each comes in its turn, and a reply may have no more bytes than of 128 peers."""
+    names = [f"peer{number}" for number in range(200)]
+    end = connect(server.url, "mx1")
+    end.next(Up)
+    end.send(Read(dict.fromkeys(names, "0-0")))
+    found: dict[str, int] = {}
+    with server.admin() as client:
+        for turn in (1, 2):
+            with client.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.xadd(wire.stream(SITE, name), {"d": b"x" * 60_000, "m": b"y"})
+                pipe.execute()
+            while len(found) < len(names) or min(found.values()) < turn:
+                entries = end.next(Entries)
+                found[entries.peer] = found.get(entries.peer, 0) + len(entries.entries)
+                end.send(Recorded(entries.peer))
+    assert set(found.values()) == {2}
+
+
+def test_an_entry_of_another_in_the_own_stream_is_passed_on(server: Server, connect: Make) -> None:
+    one = connect(server.url, "mx1")
+    one.next(Up)
+    one.send(Read({}), Add(b"own", b"mac"))
+    one.next(Added)
+    assert one.next(Names).other is None
+    key = wire.stream(SITE, "mx1")
+    other = server.ask("XADD", key, "*", "d", "other", "m", "mac").decode()
+    one.send(Add(b"own", b"mac"))
+    one.next(Added)
+    names = one.next(Names)
+    while names.other is None:
+        names = one.next(Names)
+    assert names.other == (other, b"other", b"mac")
+
+
 def test_an_emptied_server_is_seen_though_the_connection_stays(
     server: Server, connect: Make
 ) -> None:

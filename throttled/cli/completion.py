@@ -103,7 +103,7 @@ def _allowed() -> Iterator[str]:
 
 def _limits() -> Iterator[str]:
     from throttled.cli.daemon import config  # noqa: PLC0415 - as above
-    from throttled.operator.list import OTHER_LIMITS  # noqa: PLC0415 - as above
+    from throttled.operator.unknown import OTHER_LIMITS  # noqa: PLC0415 - as above
 
     yield from (*sorted(config().limits), *OTHER_LIMITS)
 

@@ -16,6 +16,8 @@ from throttled.settings import Duration
 #: Decisions that are shown without --all.
 _DECISIONS = 5
 
+_PEER = "peer:"  # of an origin
+
 #: What of the rows of a scope applies first: an own ban, an exemption, then what is around it.
 _ORDER = (("ban", True), ("exempt", True), ("ban", False), ("throttle", True), ("throttle", False))
 #: Kinds of event whose name needs more than a blank for its underscore: one, and several.
@@ -128,6 +130,12 @@ def _sentence(result: ExplainResult, scopes: Sequence[Scope], row: Snapshot) -> 
         done = f"{done} to {output.rate(row.rate)}"
     would = "would be " if result.would else ""
     why = f"{row.limit}: {row.why}"
+    if row.origin.startswith(_PEER):
+        peer = row.origin.removeprefix(_PEER)
+        done = f"{done} by host {peer} of the fleet"
+        banned = f"banned by {peer}"  # for a limit of this name there, see `decide/peers.py`
+        why = row.why.removeprefix(f"{banned} for ") if banned in row.why else why
+        why = "manual" if why == banned else why
     own = row.origin == "log" and row.subject == result.subject
     counted = _counted(result.lines, row.limit) if own else ""
     if counted:

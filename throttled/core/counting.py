@@ -4,7 +4,8 @@ Owns a parser for each log, and how many lines and events there were. A line tha
 unexpected error is skipped, the others continue.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import length_hint
 
 from msgspec import Struct, field
@@ -14,7 +15,7 @@ from throttled.clock import Moment
 from throttled.decide.engine import Engine
 from throttled.decide.senders import Senders
 from throttled.histogram import Histogram
-from throttled.model import Event, Scope
+from throttled.model import Decision, Event, Scope
 from throttled.parse.parser import Parser
 from throttled.skipped import Skipped
 
@@ -40,6 +41,12 @@ class Counts(Struct):
     #: From a batch of lines read to its decisions recorded, and to their being active.
     decided: Histogram = field(default_factory=Histogram)
     enforced: Histogram = field(default_factory=Histogram)
+
+    def add(self, decisions: Iterable[Decision]) -> None:
+        """Count decisions."""
+        for (limit, action), count in Counter((d.limit, d.action) for d in decisions).items():
+            by_action = self.decisions.setdefault(limit, {})
+            by_action[action] = by_action.get(action, 0) + count
 
 
 class Counting:

@@ -3,12 +3,18 @@
 Owns no state.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from throttled import address
 from throttled.errors import StoreError
 from throttled.model import RESTRICTING, Decision
 from throttled.store.store import Key, Store
+
+
+def released(decisions: Sequence[Decision]) -> set[Key]:
+    """Return what decisions recorded together release."""
+    found = {(d.subject, d.scope) for d in decisions if d.action == "release"}
+    return found and found - {(d.subject, d.scope) for d in decisions if d.action in RESTRICTING}
 
 
 def ended(released: Collection[Key], store: Store, now: float) -> list[Decision]:

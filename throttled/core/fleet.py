@@ -14,6 +14,7 @@ from msgspec import MsgspecError, msgpack
 
 from throttled.clock import Moment
 from throttled.config.fleet import Fleet as Settings
+from throttled.core.extended import remove
 from throttled.core.inbox import BEGIN, PEERS, Announce, Inbox, before, stored
 from throttled.core.outbox import Outbox
 from throttled.core.pipeline import Pipeline
@@ -63,6 +64,7 @@ class Fleet:
         self.down: Down | None = None
         self.down_since: float | None = None  # boot clock
         self.crowded = False  # there are more hosts than are read
+        self.too_long: list[str] = []  # hosts with an entry longer than any may be: not read
         self._up_since = 0.0  # boot clock
         self._reading: set[str] | None = None  # what the process was asked to read
         self._pipeline = pipeline
@@ -155,8 +157,9 @@ class Fleet:
             peer.behind_since = (peer.behind_since or now.boot) if waiting else None
             peer.last = last
         self.crowded = message.crowded
-        for name, peer in peers.items():
-            peer.too_long = name in message.too_long
+        if message.other is not None:
+            self.outbox.namesake.seen(message.other, now)
+        self.too_long = [n for n in message.too_long if self._wanted(n, distrusted)][:PEERS]
         readable = self._readable(now)
         if readable == self._reading or self.up is None:
             return None
@@ -207,6 +210,8 @@ class Fleet:
     async def remove(self, name: str, clock: Callable[[], Moment]) -> int:
         """Remove what came from a host, in pieces; return how many entries that were.
 
+        Own decisions that they extended are active again.
+
         Raises:
             StoreError: the rest is still there.
         """
@@ -215,7 +220,7 @@ class Fleet:
             now = clock()
             about = [(r.subject, r.scope, OPERATOR, 0, now.wall, f"{name} removed") for r in rows]
             found = [Decision(now.wall, "release", *a, origin=f"peer:{name}") for a in about]
-            self._pipeline.decide(found, now)
+            remove(self._pipeline, found, now)
             if self._pipeline.recorder.error is not None:
                 raise self._pipeline.recorder.error
             removed += len(rows)

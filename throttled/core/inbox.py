@@ -10,23 +10,23 @@ Owns the state of each peer (at most `PEERS`), and how much came from them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from math import inf
 
-from msgspec import MsgspecError, Struct, json, msgpack
+from msgspec import MsgspecError, Struct, msgpack
 
 from throttled.clock import Moment
 from throttled.config.fleet import Fleet as Settings
 from throttled.core import tried
 from throttled.core.exposed import exposed
+from throttled.core.peers_unbans import Published
+from throttled.core.peers_unbans import act as unban
 from throttled.core.pipeline import Pipeline
-from throttled.decide.ladder import OPERATOR
-from throttled.decide.peers import EXEMPT, PeerBan, Peers, acceptable
-from throttled.decide.tables import Generations
+from throttled.decide.peers import PeerBan, Peers
 from throttled.fleet import wire
 from throttled.fleet.wire import Ban, Heartbeat, Seal, Unban, WireError
 from throttled.histogram import Histogram
-from throttled.model import RESTRICTING, Change, Crossing, Decision, Entry, Scope
-from throttled.store.store import Filter, Store, StoredPosition
+from throttled.model import Crossing, Decision
+from throttled.store.store import Store, StoredPosition
 
 PEERS = 256
 #: Rows of a peer that are taken a second, and at once after a silence.
@@ -36,8 +36,8 @@ BEGIN = "0-0"
 FORGED, PAUSE = 100, 60.0
 #: Rows that are recorded and applied at once: 10 ms.
 SLICE = 250
-#: Subjects of which it is known when peers unbanned them.
-_UNBANNED = 50_000
+#: Decisions that are announced at once: sessions of all clients are looked up for that.
+_ANNOUNCED = 1_000
 
 Announce = Callable[[Sequence[Decision]], None]
 Raw = tuple[str, bytes, bytes]  # id, data and MAC of an entry
@@ -61,13 +61,23 @@ class Peer(Struct):
     braked: bool = False  # its bans are throttles
     room: int = 0  # entries that may become active before they are counted
     most: bool = False  # it published more than may be active
-    too_long: bool = False  # an entry of it is longer than any may be: its stream is not read
+    writer: int = -1  # see `throttled.fleet.wire`
+    former: int = -1  # the one before
+    doubled: float | None = None  # boot clock, when entries of both came last
     forged: int = 0  # since `forged_since`
     forged_since: float = 0.0  # boot clock
     forged_last: float = 0.0  # boot clock
     paused_until: float = 0.0  # boot clock
     allowance: float = BURST  # rows that may come at once
     counted: float = 0.0  # boot clock, when that was
+
+    def note_writer(self, writer: int, now: Moment) -> None:
+        """Note which start of which daemon wrote an entry: one that comes back never ended."""
+        if writer == self.writer:
+            return
+        if writer == self.former:
+            self.doubled = now.boot
+        self.former, self.writer = self.writer, writer
 
     def behind(self) -> float:
         """Return how many seconds of its stream have not been read."""
@@ -79,6 +89,7 @@ class Peer(Struct):
 class _Checked(Struct, frozen=True):
     id: str
     age: int  # milliseconds by the Redis server's clock
+    at: float  # when it was published, wall clock of this host
     entry: wire.Entry
     bans: list[PeerBan]
 
@@ -101,12 +112,7 @@ class Inbox:
         self.received: Counter[tuple[str, str]] = Counter()  # by peer and outcome
         self.delay = Histogram()  # from a peer's publishing to its entry being processed here
         self._settings, self._secret, self._pipeline = settings, secret, pipeline
-        #: When peers unbanned, by the Redis server's clock in milliseconds: streams are read
-        #: independently, and an earlier ban may come later. Not known after a restart.
-        self._unbanned: Generations[tuple[str, Scope], int] = Generations(
-            float(settings.longest), _UNBANNED
-        )
-        self._names, self._positions, self._announce = names, positions, announce
+        self._names, self._of_logs, self._announce = names, positions, announce
 
     @property
     def _store(self) -> Store:
@@ -130,9 +136,10 @@ class Inbox:
         if peer is None:
             return
         bans: list[_Checked] = []
+        began = clock().wall
         for raw in entries:
             number = bans[-1].entry.number if bans else peer.number
-            found = self._checked(peer, number, server, raw, clock())
+            found = self._checked(peer, number, server, raw, began, clock())
             yield
             if found is not None and found.entry.kind == "ban":
                 bans.append(found)
@@ -140,13 +147,23 @@ class Inbox:
             yield from self._bans(peer, bans, clock)
             bans = []
             if found is not None and self.peers.get(peer.name) is peer:
-                yield from self._other(peer, found, clock)
+                self._other(peer, found, clock())
+                yield
         yield from self._bans(peer, bans, clock)
 
-    def _checked(
-        self, peer: Peer, number: int, server: int, raw: Raw, now: Moment
+    def _checked(  # noqa: PLR0913, PLR0917 - of whom, after what, and when
+        self, peer: Peer, number: int, server: int, raw: Raw, began: float, now: Moment
     ) -> _Checked | None:
-        """Return an entry that is authentic and new; else note what it is."""
+        """Return an entry that is authentic and new; else note what it is.
+
+        Args:
+            peer: whose entry it is.
+            number: of the entry before.
+            server: the Redis server's time when entries came, milliseconds.
+            raw: the entry.
+            began: the wall clock here at that time.
+            now: both clocks.
+        """
         identity, data, mac = raw
         try:
             added, _ = wire.place(identity)
@@ -160,15 +177,11 @@ class Inbox:
             if number == peer.number and is_place(identity):
                 peer.id = identity
             return None
+        peer.note_writer(found.writer, now)
         age = server - added
-        rows = [row for row in found.rows if isinstance(row, Ban)]
-        bans = [
-            self._ban(row, age)
-            for row in rows
-            if (self._unbanned.get((row.subject, row.scope)) or 0) <= added
-        ]
-        self.received[peer.name, "unbanned-since"] += len(rows) - len(bans)
-        return _Checked(identity, age, found, bans)
+        at = began - age / 1000
+        bans = [self._ban(row, age, at) for row in found.rows if isinstance(row, Ban)]
+        return _Checked(identity, age, at, found, bans)
 
     def _processed(self, peer: Peer, done: _Checked, now: Moment) -> None:
         self.delay.add(max(0.0, done.age / 1000), len(done.entry.rows))
@@ -185,9 +198,12 @@ class Inbox:
             return 0.0
         return max(0.0, -peer.allowance / RATE, peer.paused_until - boot)
 
-    def _position(self, name: str, done: _Checked) -> list[StoredPosition]:
-        state = msgpack.encode((done.id, done.entry.number))
-        return [*self._positions(), StoredPosition(f"fleet:{name}", state)]
+    def _position(self, name: str, done: _Checked) -> StoredPosition:
+        return StoredPosition(f"fleet:{name}", msgpack.encode((done.id, done.entry.number)))
+
+    def _positions(self, name: str, done: _Checked) -> list[StoredPosition]:
+        """Return how far the logs and the stream of a peer have been read."""
+        return [*self._of_logs(), self._position(name, done)]
 
     # Bans
 
@@ -198,19 +214,28 @@ class Inbox:
         bans = [ban for each in checked for ban in each.bans]
         bans.sort(key=_subject)
         peer.most &= not bans
-        for at in range(0, len(bans), SLICE):
-            if self.peers.get(peer.name) is not peer:  # distrusted meanwhile
-                return
-            last = at + SLICE >= len(bans)
-            position = self._position(peer.name, checked[-1]) if last else None
-            self._slice(peer, bans[at : at + SLICE], clock(), position)
-            yield
+        decided: list[Decision] = []
+        try:
+            for at in range(0, len(bans), SLICE):
+                if self.peers.get(peer.name) is not peer:  # distrusted meanwhile
+                    return
+                last = at + SLICE >= len(bans)
+                positions = self._positions(peer.name, checked[-1]) if last else None
+                decided += self._slice(peer, bans[at : at + SLICE], clock(), positions)
+                if len(decided) >= _ANNOUNCED:
+                    self._announce(decided)
+                    decided = []
+                yield
+        finally:
+            if decided:
+                self._announce(decided)
         for done in checked:
             self._processed(peer, done, clock())
 
-    def _ban(self, row: Ban, age: int) -> PeerBan:
+    def _ban(self, row: Ban, age: int, at: float) -> PeerBan:
         left = wire.seconds_left(row.seconds, age, self._settings.longest)
-        return PeerBan(row.subject, row.scope, left, row.limit, row.level, row.value, row.threshold)
+        what = row.subject, row.scope, left, row.limit, row.level, row.value, row.threshold
+        return PeerBan(*what, at=at)
 
     def _slice(
         self,
@@ -218,7 +243,9 @@ class Inbox:
         bans: Sequence[PeerBan],
         now: Moment,
         positions: Sequence[StoredPosition] | None,
-    ) -> None:
+    ) -> list[Decision]:
+        """Act on bans; return what was decided, which is to be announced."""
+        bans = self._without_unbanned(peer.name, bans, now)
         pasts = self._store.past(self.judge.keys(bans), now.wall)
         if peer.room < len(bans):  # counted again only where the limit is near
             peer.room = max(0, self._settings.most - self._store.fleet.count(peer.name, now.wall))
@@ -238,16 +265,27 @@ class Inbox:
             self.received[peer.name, outcome] += count
         peer.braked = self.judge.braked(peer.name, now.wall)
         peer.most |= ruling.outcomes["most"] > 0
-        if ruling.decisions:
-            self._announce(ruling.decisions)
+        return ruling.decisions
+
+    def _without_unbanned(self, name: str, bans: Sequence[PeerBan], now: Moment) -> list[PeerBan]:
+        """Leave out bans that were published before their subjects were unbanned.
+
+        Streams are read independently, so these may come later than a peer's unban.
+        """
+        since = min((ban.at for ban in bans), default=inf)
+        unbanned = self._store.fleet.unbanned_since(
+            [(b.subject, b.scope) for b in bans], since, now.wall
+        )
+        valid = [b for b in bans if b.at >= unbanned.get((b.subject, b.scope), 0.0)]
+        self.received[name, "unbanned-since"] += len(bans) - len(valid)
+        return valid
 
     # Everything else
 
-    def _other(self, peer: Peer, found: _Checked, clock: Callable[[], Moment]) -> Iterator[None]:
+    def _other(self, peer: Peer, found: _Checked, now: Moment) -> None:
         """Act on an entry, and record its position with that."""
-        now = clock()
         peer.braked = self.judge.braked(peer.name, now.wall)
-        rows, position = found.entry.rows, self._position(peer.name, found)
+        rows, positions = found.entry.rows, self._positions(peer.name, found)
         for row in rows:
             if isinstance(row, Heartbeat):
                 peer.version, peer.entries = row.version, row.entries
@@ -256,12 +294,13 @@ class Inbox:
             crossings = self._tried(peer.name, found.entry, found.age, now, again=False)
         if crossings:
             bans = tried.bans(self.judge, peer.name, crossings, self._store, now)
-            self._slice(peer, bans, now, position)
+            decided = self._slice(peer, bans, now, positions)
+            if decided:
+                self._announce(decided)
+        elif found.entry.kind == "unban":
+            self._unban(peer, found, now)
         else:
-            unbans = [row for row in rows if isinstance(row, Unban)]
-            yield from self._unbans(peer, unbans, found, clock)
-            now = clock()
-            self._pipeline.recorder.record(now, positions=position)
+            self._pipeline.recorder.record(now, positions=positions)
         self._processed(peer, found, now)
 
     def _read_before(self, peer: Peer, found: wire.Entry, age: int, now: Moment) -> None:
@@ -283,51 +322,19 @@ class Inbox:
             self.received[name, f"names-{outcome}"] += count
         return crossings
 
-    def _unbans(
-        self, peer: Peer, rows: Sequence[Unban], found: _Checked, clock: Callable[[], Moment]
-    ) -> Iterator[None]:
-        name, now = peer.name, clock()
-        allowed = self.judge.unbans(name, len(rows), now.wall)
+    def _unban(self, peer: Peer, found: _Checked, now: Moment) -> None:
+        rows = [row for row in found.entry.rows if isinstance(row, Unban)]
+        allowed = self.judge.unbans(peer.name, len(rows), now.wall)
         if allowed < len(rows):
-            self.received[name, "too-many"] += len(rows) - allowed
+            self.received[peer.name, "too-many"] += len(rows) - allowed
             peer.ignored = now.boot
-        releases: list[Decision] = []
-        why = f"unbanned by an operator of {name}"
-        for row in rows[:allowed]:
-            now = clock()
-            outcome = self._unban(name, row, found.age, now)
-            self.received[name, outcome] += 1
-            if outcome in {"known", "unbanned"}:
-                added, _ = wire.place(found.id)
-                self._unbanned.put((row.subject, row.scope), added, now.boot)
-            if outcome == "unbanned":
-                what = row.subject, row.scope, OPERATOR, 0, now.wall
-                releases.append(Decision(now.wall, "release", *what, why, origin=f"peer:{name}"))
-                request = json.encode(row).decode()
-                about = 0, f"peer:{name}", 0, "", "unban", row.subject, request, why, True
-                self._store.audit.write(Change(now.wall, *about))
-            yield
+        about = Published(peer.name, found.at, found.age, self._position(peer.name, found))
+        own = self._settings.unban
+        outcomes, releases = unban(self._pipeline, rows[:allowed], about, now, own=own)
+        for outcome, count in outcomes.items():
+            self.received[peer.name, outcome] += count
         if releases:
             self._announce(releases)
-
-    def _unban(
-        self, name: str, row: Unban, age: int, now: Moment
-    ) -> Literal["refused", "known", "kept", "unbanned"]:
-        if not acceptable(PeerBan(row.subject, row.scope, 0.0, OPERATOR, 0, 0, 0)):
-            return "refused"
-        active = self._store.listing.snapshots(now.wall, Filter(row.scope, subject=row.subject))
-        active = [each for each in active if each.action != "exempt"]
-        exempt = wire.seconds_left(row.exempt, age, EXEMPT)
-        if not active and not exempt:
-            return "known"
-        if not self._settings.unban and not all(a.origin.startswith("peer:") for a in active):
-            return "kept"
-        until = now.wall + exempt if exempt else 0.0
-        origin = f"peer:{name}"
-        self._pipeline.unban(row.subject, row.scope, now, until, origin)
-        removed = [Entry(row.subject, row.scope, action, 0.0) for action in RESTRICTING]
-        self._pipeline.enforcer.apply(removed, now)
-        return "unbanned"
 
     def _refused(self, peer: Peer, error: WireError, now: Moment) -> None:
         self.received[peer.name, error.outcome] += 1

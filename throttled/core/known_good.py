@@ -171,7 +171,7 @@ class KnownGood:
 
     def _put(self, subject: str, scope: Scope, *, good: bool) -> list[str]:
         """Note whether an address is known good, and return which networks become pools."""
-        packed, known = address.pack(subject), self._good[scope]
+        (packed, _), known = address.parse(subject), self._good[scope]
         if good == (packed in known) or (good and len(known) >= MOST):
             return []
         (known.add if good else known.discard)(packed)

@@ -17,6 +17,7 @@ from msgspec import MsgspecError, Struct, field, msgpack
 from throttled import __version__
 from throttled.clock import Moment
 from throttled.config.fleet import Fleet as Settings
+from throttled.core.namesake import Namesake
 from throttled.core.pipeline import Pipeline
 from throttled.core.tried import SharedNames
 from throttled.errors import StoreError
@@ -73,6 +74,7 @@ class Outbox:
         self._names = names
         self.published: Counter[str] = Counter()  # rows, by kind
         self._settings, self._seal, self._pipeline = settings, seal, pipeline
+        self.namesake = Namesake(seal)
         self._sent: _Sent | None = None
         self._retry = 0.0  # boot clock
         self._beat = 0.0  # boot clock, of the latest heartbeat
@@ -96,6 +98,7 @@ class Outbox:
             StoreError: the position cannot be read or recorded.
         """
         self._load()
+        self.namesake.connected(message.last, now)
         last = self._last_number(message)
         lost = last < self._number or message.emptied
         if self._sent is not None and last == self._sent.number:
@@ -123,6 +126,8 @@ class Outbox:
         if self._sent is not None or now.boot < self._retry:
             return None
         names = self._names.rows(now)
+        if self.namesake.active(now.boot):  # names tried are not published then
+            return self._heartbeat(now)
         if names and "names" in self._settings.share:
             return self._send("names", names, _Sent(self._published, self._again), now)
         while self._again is not None or self._store.fleet.last() > self._published:
@@ -133,11 +138,14 @@ class Outbox:
         unbans = self._cleared_rows(now)
         if unbans:
             return self._send("unban", unbans, _Sent(self._published, None, self._looked), now)
+        return self._heartbeat(now)
+
+    def _heartbeat(self, now: Moment) -> Add | None:
         if now.boot - self._beat < _HEARTBEAT:
             return None
         entries = sum(self._store.active.counts(now.wall).values())
         beat = Heartbeat(__version__, entries)
-        return self._send("heartbeat", [beat], _Sent(self._published), now)
+        return self._send("heartbeat", [beat], _Sent(self._published, self._again), now)
 
     def unbanned_all(self, scope: Scope | None, now: Moment) -> bool:
         """Publish from now on what an operator's `unban --all` unbanned, `CLEARED` at a time.
@@ -150,11 +158,10 @@ class Outbox:
         Raises:
             StoreError: it is not recorded; nothing of it is published.
         """
-        before, scopes = self._clearing, scope or ""
         if "unbans" not in self._settings.share:
             return False
-        joint = scopes if not before.until or before.scope == scopes else ""
-        self._clearing = _Clearing(self._store.fleet.last(), 0, joint)
+        self._load()
+        self._clearing = _cleared(self._store, self._clearing, scope)
         self._record(now)
         return True
 
@@ -163,7 +170,7 @@ class Outbox:
         if not clearing.until or now.boot - self._cleared < CLEARING:
             return []
         what = clearing.after, clearing.until, clearing.scope
-        found, self._looked = self._store.fleet.unbanned(*what, now.wall, CLEARED)
+        found, self._looked = self._store.fleet.cleared(*what, now.wall, CLEARED)
         if found:
             self._cleared = now.boot
         elif self._looked >= clearing.until:
@@ -210,10 +217,10 @@ class Outbox:
         """Return rows of one kind, and how far everything is published with them."""
         share = self._settings.share
         if self._again is not None:
-            known = self._store.fleet.own(self._again, now.wall, wire.ROWS)
+            known, again = self._store.fleet.own(self._again, now.wall, wire.ROWS)
             found = [own for own in known if own.number <= self._published]  # else: in the history
             bans = [self._row(own, now) for own in found if "bans" in share]
-            again = found[-1].number if len(found) == wire.ROWS else None
+            again = None if again is not None and again > self._published else again
             return "ban", bans, _Sent(self._published, again)
         found, end = self._store.fleet.outbox(self._published, now.wall, wire.ROWS)
         found = [o for o in found if ("bans" if o.action == "ban" else "unbans") in share]
@@ -237,7 +244,7 @@ class Outbox:
         sent.number = wire.number_after(self._number, now.wall)
         sent.kind, sent.rows, sent.at = kind, len(rows), now.boot
         self._sent = sent
-        entry = wire.Entry(sent.number, self._number, kind, rows)
+        entry = wire.Entry(sent.number, self._number, kind, rows, self.namesake.writer)
         return Add(*wire.encode(self._seal, entry))
 
     def _last_number(self, message: Up) -> int:
@@ -252,11 +259,48 @@ class Outbox:
     def _load(self) -> None:
         if self._loaded:
             return
-        stored = self._store.positions.all().get(_PATH)
-        try:
-            state = msgpack.decode(stored.state if stored else b"", type=_State)
-        except (MsgspecError, TypeError):  # never published
-            state = _State(self._store.fleet.last(), 0, again=True)
+        state = _read(self._store)
         self._published, self._number = state.published, state.number
         self._again, self._clearing = 0 if state.again else None, state.clearing
         self._loaded = True
+
+
+def unbanned_all_offline(
+    store: Store, settings: Settings, scope: Scope | None, wall: float
+) -> bool:
+    """Let the next start of the daemon do what `Outbox.unbanned_all` does.
+
+    Args:
+        store: of the host; no daemon runs.
+        settings: the operator's.
+        scope: None for all.
+        wall: wall clock.
+
+    Returns:
+        Whether unbans are shared.
+
+    Raises:
+        StoreError: it is not recorded; nothing of it is published.
+    """
+    if not settings.site or "unbans" not in settings.share:
+        return False
+    state = _read(store)
+    state.clearing = _cleared(store, state.clearing, scope)
+    store.record(wall, (), (), [StoredPosition(_PATH, msgpack.encode(state))])
+    return True
+
+
+def _read(store: Store) -> _State:
+    """Return how far everything is published; of a host that never published: nothing is."""
+    stored = store.positions.all().get(_PATH)
+    try:
+        return msgpack.decode(stored.state if stored else b"", type=_State)
+    except (MsgspecError, TypeError):
+        return _State(store.fleet.last(), 0, again=True)
+
+
+def _cleared(store: Store, before: _Clearing, scope: Scope | None) -> _Clearing:
+    """Return what is to be published of an `unban --all`, with what is of an earlier one."""
+    scopes = scope or ""
+    joint = scopes if not before.until or before.scope == scopes else ""
+    return _Clearing(store.fleet.last(), 0, joint)

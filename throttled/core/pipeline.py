@@ -9,7 +9,7 @@ kernel take.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -26,15 +26,15 @@ from throttled.core.recorder import Key, Recorder
 from throttled.core.reporting import Reports
 from throttled.decide.active import Excuse
 from throttled.decide.engine import Engine
-from throttled.decide.ladder import OPERATOR, Ladder, Ruling
+from throttled.decide.ladder import Ladder, Ruling
 from throttled.decide.protect import Protection
 from throttled.decide.senders import Senders
 from throttled.enforce.backend import Backend
 from throttled.errors import StoreError
 from throttled.model import (
-    RESTRICTING,
     SCOPES,
     Action,
+    Change,
     Crossing,
     Decision,
     Entry,
@@ -55,12 +55,7 @@ class Pipeline:
     """The way of the data from lines to the kernel."""
 
     def __init__(
-        self,
-        policy: Policy,
-        facts: Facts,
-        store: Store,
-        backend: Backend | None,
-        parser: Parser,
+        self, policy: Policy, facts: Facts, store: Store, backend: Backend | None, parser: Parser
     ) -> None:
         """Join the rooms.
 
@@ -114,33 +109,52 @@ class Pipeline:
         self.recorder.change_store(store, now, decisions)
 
     def unban(
-        self,
-        subject: str,
-        scope: Scope | None,
-        now: Moment,
-        exempt_until: float = 0.0,
-        origin: str = OPERATOR,
+        self, subject: str, scope: Scope | None, now: Moment, exempt_until: float = 0.0
     ) -> int:
         """Reset what a subject did and what was decided; see `Recorder.unban`."""
-        self.behind.unban(subject, scope)
         if subject:
-            self.engine.reset(subject, scope)
-            self.senders.reset(subject)
+            self._reset([(subject, scope)])
         else:
+            self.behind.unban(subject, scope)
             self.engine.reset_all(scope)
             self.senders.reset_all(scope)
-        count = self.recorder.unban(subject, scope, now, exempt_until, origin)
+        count = self.recorder.unban(subject, scope, now, exempt_until)
         self._end_exemptions([(subject, one) for one in SCOPES if scope in (None, one)], now)
         return count
 
     def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
         """Reset what many subjects did and what was decided; see `Recorder.unban_many`."""
-        for subject, scope in exempt:
+        self._reset(exempt)
+        self.recorder.unban_many(exempt, now)
+        self._end_exemptions(list(exempt), now)
+
+    def unban_of_peer(  # noqa: PLR0913 - see there
+        self,
+        exempt: Mapping[Key, float],
+        noted: Iterable[Key],
+        published: float,
+        now: Moment,
+        *,
+        origin: str,
+        changes: Iterable[Change],
+        position: StoredPosition,
+    ) -> None:
+        """Reset what subjects did and what was decided; see `Store.unban_of_peer`.
+
+        Raises:
+            StoreError: it could not be recorded.
+        """
+        self._reset(exempt)
+        self.recorder.drop(exempt)
+        store, what = self.recorder.store, (exempt, noted, published, now.wall)
+        store.unbans.unban_of_peer(*what, origin=origin, changes=changes, position=position)
+        self._end_exemptions(list(exempt), now)
+
+    def _reset(self, keys: Iterable[tuple[str, Scope | None]]) -> None:
+        for subject, scope in keys:
             self.behind.unban(subject, scope)
             self.engine.reset(subject, scope)
             self.senders.reset(subject)
-        self.recorder.unban_many(exempt, now)
-        self._end_exemptions(list(exempt), now)
 
     def _end_exemptions(self, released: Sequence[Key], now: Moment) -> None:
         if ends := exemptions.ended(released, self.recorder.store, now.wall):
@@ -326,10 +340,8 @@ class Pipeline:
                 counter of an element is read before it is renewed, which sets it to zero.
             began: `time.perf_counter()` when what led to them arrived; None = not timed.
         """
-        again = {(d.subject, d.scope) for d in decisions if d.action in RESTRICTING}
-        released = {(d.subject, d.scope) for d in decisions if d.action == "release"} - again
-        ends = exemptions.ended(released, self.recorder.store, now.wall) if released else []
-        decisions = [*decisions, *ends]
+        released = exemptions.released(decisions)
+        decisions = [*decisions, *exemptions.ended(released, self.recorder.store, now.wall)]
         # Of a client that is waited for: as little as possible before its packets are dropped.
         ahead = (
             began is not None
@@ -348,13 +360,12 @@ class Pipeline:
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
         if ahead:
             self.recorder.record(now, positions=positions)
-        enforced = self.enforcer.enforcing()
+        enforced, of_senders = self.enforcer.enforcing(), self.ladder.policy.of_senders
+        self.counts.add(decisions)
 
         def hold(d: Decision) -> None:
-            by_action = self.counts.decisions.setdefault(d.limit, {})
-            by_action[d.action] = by_action.get(d.action, 0) + 1
             until = now.boot + d.until - now.wall
-            if address.is_named(d.subject) or self.ladder.policy.of_senders(d.limit):
+            if address.is_named(d.subject) or of_senders(d.limit):
                 self.senders.hold(d, until, now.boot)
             elif d.action == "release":
                 self.engine.release(d.subject, d.scope)

@@ -87,4 +87,4 @@ class Pools:
 def _pool(subject: str) -> str:
     """Return the /64 that an address is in, or that the subject is; "" where there is none."""
     network = subject if address.is_network(subject) else address.network_of(subject)
-    return network if network.endswith("/64") and ":" in network else ""
+    return network if network and address.parse(network)[1] == _BYTES * 8 else ""

@@ -10,14 +10,13 @@ Owns the store, what is pending for it, and the pending unbans. Blocks as long a
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from throttled import address
 from throttled.clock import Moment
 from throttled.core.unbans import PendingUnbans
-from throttled.decide.ladder import OPERATOR
 from throttled.errors import StoreError, ThrottledError
 from throttled.model import (
     RESTRICTING,
@@ -164,7 +163,6 @@ class Recorder:
         scope: Scope | None,
         now: Moment,
         exempt_until: float = 0.0,
-        origin: str = OPERATOR,
     ) -> int:
         """Reset what was decided; what the kernel has is not touched.
 
@@ -173,14 +171,12 @@ class Recorder:
             scope: where; None = everywhere.
             now: both clocks.
             exempt_until: see `Unbans.unban`.
-            origin: whose unban it is, see `Decision`; of a peer's subject "" is not possible.
 
         Returns:
             How many rows were active.
 
         Raises:
-            StoreError: it could not be recorded; an operator's is as soon as the store works, see
-                `unbans`.
+            StoreError: it could not be recorded; it is as soon as the store works, see `unbans`.
         """
         scopes = SCOPES if scope is None else (scope,)
         self._decisions = [
@@ -188,12 +184,15 @@ class Recorder:
         ]
         try:
             if subject:
-                return len(self.store.unbans.unban(subject, scope, now.wall, exempt_until, origin))
+                return len(self.store.unbans.unban(subject, scope, now.wall, exempt_until))
             return self.store.unbans.clear(now.wall, scope)
         except StoreError:
-            if origin == OPERATOR:
-                self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
+            self.unbans.add([(subject, one) for one in scopes], now.wall, exempt_until)
             raise
+
+    def drop(self, keys: Container[Key]) -> None:
+        """Record no pending decisions about these subjects."""
+        self._decisions = [d for d in self._decisions if (d.subject, d.scope) not in keys]
 
     def unban_many(self, exempt: Mapping[Key, float], now: Moment) -> None:
         """Reset what was decided about many subjects; see `unban`.
@@ -205,7 +204,7 @@ class Recorder:
         Raises:
             StoreError: it could not be recorded; it is as soon as the store works.
         """
-        self._decisions = [d for d in self._decisions if (d.subject, d.scope) not in exempt]
+        self.drop(exempt)
         try:
             self.store.unbans.unban_many(exempt, now.wall)
         except StoreError:

@@ -10,6 +10,8 @@ Owns a brake and a meter of unbans for each peer. Limits: the caller's number of
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from math import inf
 from typing import Literal
 
 from msgspec import Struct, field
@@ -55,6 +57,7 @@ class PeerBan(Struct, frozen=True, gc=False):
     threshold: int
     action: Literal["ban", "throttle"] = "ban"
     why: str = ""  # of what this host counted; "": the peer's reason
+    at: float = inf  # when it was published, wall clock of this host
 
 
 class PeerRuling(Struct, frozen=True):
@@ -105,13 +108,21 @@ class Peers:
         """
         ruling = PeerRuling([])
         found: dict[Key, tuple[Decision, bool]] = {}
+        protection, protected = self._ladder.protection, dict[str, str]()
         for ban in bans:
             key = (ban.subject, ban.scope)
             past = pasts.get(key, _UNKNOWN)
             # Whose past is known has a subject that is acceptable; this ban may be another's.
             allowed = _may_name(ban) if key in pasts else acceptable(ban)
             decided = found[key][0] if key in found else None
-            outcome = self._spared(ban, decided, past, now) if allowed else "refused"
+            if allowed and ban.subject not in protected:  # each comes twice, for two scopes
+                protected[ban.subject] = protection.reason(ban.subject)
+            if not allowed:
+                outcome: Outcome | None = "refused"
+            elif protected[ban.subject] and ban.seconds > 0:
+                outcome = "protected"
+            else:
+                outcome = _spared(ban, decided, past, now)
             if not outcome and believe == "report":
                 outcome = "reported"
             if not outcome and key not in found and len(found) >= room:
@@ -171,22 +182,6 @@ class Peers:
     def _peer(self, name: str) -> _Peer:
         return self._peers.setdefault(name, _Peer())
 
-    def _spared(
-        self, ban: PeerBan, decided: Decision | None, past: Past, now: float
-    ) -> Outcome | None:
-        """Return why nothing is decided about a ban; None: something is."""
-        if ban.seconds <= 0:
-            return "expired"
-        if self._ladder.protection.reason(ban.subject):
-            return "protected"
-        if past.exempt_until > now:
-            return "exempt"
-        until = now + ban.seconds
-        banned = past.until if past.action in {"ban", ban.action} else 0.0
-        if until < max(banned, decided.until if decided else 0.0) + _GRAIN:
-            return "known"
-        return None
-
     def _decision(self, peer: str, ban: PeerBan, now: float, *, weak: bool) -> Decision:
         policy = self._ladder.policy
         limit = ban.limit
@@ -215,14 +210,31 @@ class Peers:
         return found
 
 
+def _spared(ban: PeerBan, decided: Decision | None, past: Past, now: float) -> Outcome | None:
+    """Return why nothing is decided about a ban of who is not protected; None: something is."""
+    if ban.seconds <= 0:
+        return "expired"
+    if past.exempt_until > now:
+        return "exempt"
+    until = now + ban.seconds
+    banned = past.until if past.action in {"ban", ban.action} else 0.0
+    if until < max(banned, decided.until if decided else 0.0) + _GRAIN:
+        return "known"
+    return None
+
+
 def acceptable(ban: PeerBan) -> bool:
     """Return whether a peer may publish such a ban: its subject is canonical and not too wide."""
-    subject = ban.subject
+    return _may_name(ban) and _acceptable(ban.subject)
+
+
+@lru_cache(maxsize=1024)  # each is banned in two scopes, one after the other
+def _acceptable(subject: str) -> bool:
     try:
         packed, prefix = address.parse(subject)
     except ValueError:
         return False
-    if address.text(packed, prefix) != subject or not _may_name(ban):
+    if address.text(packed, prefix) != subject:
         return False
     if not address.is_network(subject):
         return True

@@ -85,6 +85,7 @@ class Names(Struct, frozen=True, tag="names"):
     last: dict[str, str]
     too_long: list[str] = []  # hosts that are passed over: an entry of theirs is too long
     crowded: bool = False  # the list of hosts is too long to be read
+    other: Entry | None = None  # the latest of the own stream that the process did not add
 
 
 class Entries(Struct, frozen=True, tag="entries"):

@@ -10,6 +10,7 @@ Owns the two connections to the Redis server: one waits for entries, one writes.
 import asyncio
 import random
 import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ _FIRST, _LONGEST = 0.2, 10.0  # seconds before it is connected again
 _SOON, _ROSTER = 1.0, 10.0  # seconds between two look-ups of hosts: at first, and later
 _NAMES = 1000  # of hosts that are looked up in one go
 _EMPTIED = "the Redis server lost its data"
+_OWN = 32  # entries of the own stream that are looked at
 _CANCEL = 0.5  # seconds before a task that did not end is cancelled again
 
 
@@ -41,6 +43,7 @@ class Mover:
         self._reading = Reading()
         self._answered = asyncio.Event()  # `Read` came since it is connected
         self._adds: asyncio.Queue[Add] = asyncio.Queue()
+        self._added: deque[str] = deque(maxlen=_OWN)  # ids of the latest entries
         self._crowded = 0.0  # monotonic, until when the list of hosts is not read
         self._emptied = False  # the server's data is new, which the daemon does not know yet
         self._offset = 0.0  # of the Redis server's clock to the monotonic one, seconds
@@ -155,7 +158,8 @@ class Mover:
                     last[name] = await self._last(client, settings.site, name)
             first = first + _NAMES if first + _NAMES < len(names) else 0
             crowded = time.monotonic() < self._crowded
-            self._send(Names(last, self._reading.passed_over(), crowded=crowded))
+            other = await self._other(settings, client)
+            self._send(Names(last, self._reading.passed_over(), crowded, other))
             await self._answered.wait()  # it knows by then that the server was emptied
             added = await _announce(client, key, settings.name)
             self._emptied = announced and bool(added)
@@ -194,6 +198,12 @@ class Mover:
             raise
         return text(about["last-generated-id"])
 
+    async def _other(self, settings: Connect, client: Any) -> frames.Entry | None:
+        """Return the latest of the last entries of the own stream that this process did not add."""
+        found = await client.xrevrange(wire.stream(settings.site, settings.name), count=_OWN)
+        others = (each for each in map(connect.entry, found) if each[0] not in self._added)
+        return next(others, None)
+
     async def _write(self, settings: Connect, client: Any) -> None:
         key = wire.stream(settings.site, settings.name)
         while True:
@@ -207,6 +217,7 @@ class Mover:
             except exceptions.ResponseError as error:  # reading continues
                 self._send(connect.down(error))
             else:
+                self._added.append(text(added))
                 self._send(Added(text(added)))
 
     async def _read(self, settings: Connect, client: Any) -> None:

@@ -2,11 +2,12 @@
 
 An entry of a stream has the fields `d`, a msgpack array, and `m`, its MAC:
 
-    d = [version, algorithm, number, before, kind, rows]
+    d = [version, algorithm, number, before, kind, rows, writer]
     m = blake2b(d, site, peer), 16 bytes, keyed with the fleet's secret
 
-`number` grows with each entry of a peer, `before` is the number of the one before it. Newer
-versions may append to `d` and to a row; an unknown kind or version is skipped. No text of a log and
+`number` grows with each entry of a peer, `before` is the number of the one before it; `writer` is
+random at each start of a daemon, so that two hosts of the same name are noticed. Newer versions may
+append to `d` and to a row; an unknown kind or version is skipped. No text of a log and
 no name of an account is in an entry: names that clients tried are keyed hashes of 32 bits.
 
 Owns no state. Limits: `ROWS` rows and `BYTES` bytes in an entry.
@@ -99,6 +100,7 @@ class Entry(Struct, frozen=True):
     before: int  # the number of the entry before
     kind: str  # a `Kind`, or one that only newer versions know
     rows: Sequence[Row]  # of the kind's class; none of an unknown kind or version
+    writer: int = 0  # of this start of the peer's daemon; 0: not named
 
 
 class _Head(Struct, frozen=True, array_like=True):
@@ -108,6 +110,7 @@ class _Head(Struct, frozen=True, array_like=True):
     before: _Number
     kind: Annotated[str, Meta(max_length=40)]
     rows: Raw
+    writer: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
 
 
 _ROWS = Meta(min_length=1, max_length=ROWS)
@@ -143,7 +146,8 @@ def number_after(before: int, wall: float) -> int:
 
 def encode(seal: Seal, entry: Entry) -> tuple[bytes, bytes]:
     """Return the fields `d` and `m` of an entry."""
-    data = _encode((VERSION, ALGORITHM, entry.number, entry.before, entry.kind, entry.rows))
+    head = VERSION, ALGORITHM, entry.number, entry.before, entry.kind
+    data = _encode((*head, entry.rows, entry.writer))
     return data, seal.mac(data)
 
 
@@ -165,7 +169,7 @@ def decode(seal: Seal, data: bytes, mac: bytes) -> Entry:
             rows = decoder.decode(head.rows)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError("malformed", str(error)) from error
-    return Entry(head.number, head.before, head.kind, rows)
+    return Entry(head.number, head.before, head.kind, rows, head.writer)
 
 
 def stream(site: str, peer: str) -> str:

@@ -25,6 +25,7 @@ _PEER_HINTS = {
     "unbans": "throttled list --from {name}; to unban all of it: throttled fleet remove {name}",
     "long": "the fleet process looks again every 10 minutes; whoever wrote that is no daemon: "
     + _REMOVE,
+    "name": "give each of them its own [fleet] name and user of the ACL; docs/fleet.md",
     "gap": "bans of that time are missing here until they expire; nothing to do",
     "silent": "throttled fleet status, on {name}; if there is no such host now: " + _REMOVE,
     "behind": "throttled fleet status; it publishes more than 5,000 rows/s; or: " + _REMOVE,
@@ -48,12 +49,24 @@ def findings(fleet: Fleet, boot: float) -> Iterator[Finding]:
         what = "the Redis server lists too many hosts: new ones are not found"
         hint = f"there: DEL {wire.roster(fleet.settings.site)}; the hosts announce themselves again"
         yield Finding("warning", what, hint, "fleet-crowded")
+    if fleet.outbox.namesake.active(boot):
+        yield Finding("warning", *namesake(fleet), "fleet-name")
     if fleet.up is not None:
         yield from (f for f in server(fleet.up.server) if f.key == "fleet-evicts")
-    for name, peer in fleet.inbox.peers.items():
-        for kind, what in _wrong(fleet, peer, boot):
-            hint = _PEER_HINTS[kind].format(name=name, secret=fleet.settings.secret)
-            yield Finding("warning", f"{name}: {what}", hint, f"fleet-{kind}:{name}")
+    wrong = [
+        (name, each) for name, p in fleet.inbox.peers.items() for each in _wrong(fleet, p, boot)
+    ]
+    what = "its stream has an entry that is longer than any may be, and is not read"
+    wrong += [(name, ("long", what)) for name in fleet.too_long]
+    for name, (kind, text) in wrong:
+        hint = _PEER_HINTS[kind].format(name=name, secret=fleet.settings.secret)
+        yield Finding("warning", f"{name}: {text}", hint, f"fleet-{kind}:{name}")
+
+
+def namesake(fleet: Fleet) -> tuple[str, str]:
+    """Return what is wrong where another host has the name of this one, and a hint."""
+    what = f"another host publishes as {fleet.name} too: this one publishes heartbeats alone"
+    return what, "give each host its own [fleet] name and user of the ACL; docs/fleet.md"
 
 
 def error(down: Down | None) -> tuple[str, str]:
@@ -98,19 +111,30 @@ def _major(version: str) -> int:
     return int(major) if major.isascii() and major.isdigit() else _OLDEST
 
 
+def _lately(at: float | None, boot: float) -> bool:
+    return at is not None and boot - at < _SHOWN
+
+
 def _wrong(fleet: Fleet, peer: Peer, boot: float) -> Iterator[tuple[str, str]]:
-    if peer.forged and boot - peer.forged_last < _SILENT:
-        yield "forged", "its entries are not made with the secret of this host"
-    if peer.braked:
-        yield "brake", "banned many clients that are good here; its bans are throttles"
-    if peer.most:
-        yield "most", f"published more than {fleet.settings.most} entries"
-    if peer.too_long:
-        yield "long", "its stream has an entry that is longer than any may be, and is not read"
-    if peer.ignored is not None and boot - peer.ignored < _SHOWN:
-        yield "unbans", "unbanned more than 100 within a minute; the others stay banned here"
-    if peer.missing:
-        yield "gap", "an entry of it never came"
+    many = f"published more than {fleet.settings.most} entries"
+    wrong = {
+        "forged": (
+            bool(peer.forged) and boot - peer.forged_last < _SILENT,
+            "its entries are not made with the secret of this host",
+        ),
+        "brake": (peer.braked, "banned many clients that are good here; its bans are throttles"),
+        "most": (peer.most, many),
+        "unbans": (
+            _lately(peer.ignored, boot),
+            "unbanned more than 100 within a minute; the others stay banned here",
+        ),
+        "name": (
+            _lately(peer.doubled, boot),
+            "two hosts publish under this name; what one of them publishes is ignored in part",
+        ),
+        "gap": (peer.missing, "an entry of it never came"),
+    }
+    yield from ((kind, what) for kind, (so, what) in wrong.items() if so)
     if fleet.up is None:
         return
     if boot - peer.heard > _SILENT:

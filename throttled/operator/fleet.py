@@ -5,8 +5,9 @@ from throttled.control.results import Done, FleetPeer, FleetResult
 from throttled.control.server import Peer
 from throttled.core.fleet import Fleet
 from throttled.errors import RefusedError, StoreError
-from throttled.health.fleet import error, server
+from throttled.health.fleet import error, namesake, server
 from throttled.operator.desk import Desk
+from throttled.operator.unknown import refuse_unknown_peer
 
 
 def fleet_status(desk: Desk, _request: FleetStatus, _peer: Peer) -> FleetResult:
@@ -49,6 +50,8 @@ def _result(fleet: Fleet, desk: Desk) -> FleetResult:
             )
         )
     wrong, hint = error(fleet.down)
+    if not wrong and fleet.outbox.namesake.active(now.boot):
+        wrong, hint = namesake(fleet)
     return FleetResult(
         fleet.settings.site,
         fleet.name,
@@ -96,11 +99,27 @@ def _fleet(desk: Desk) -> Fleet:
     return fleet
 
 
+def peers(desk: Desk) -> set[str]:
+    """Return the other hosts of the fleet, as far as they are known; also without a daemon.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    paths = [path for path in desk.store.positions.all() if path.startswith("fleet:")]
+    names = {path.removeprefix("fleet:") for path in paths}
+    names |= desk.store.fleet.counts(desk.clock().wall).keys()
+    fleet = None if desk.running is None else desk.running.fleet()
+    if fleet is not None:
+        names |= {*fleet.inbox.peers, *fleet.distrusted()}
+    return names
+
+
 def _known(desk: Desk, name: str) -> Fleet:
-    """Return the fleet, if it has a host of this name: a mistyped one is refused."""
+    """Return the fleet, if it has a host of this name: a mistyped one is refused.
+
+    Raises:
+        RefusedError: there is no fleet, or no such host in it.
+    """
     fleet = _fleet(desk)
-    names = {*fleet.inbox.peers, *desk.store.fleet.counts(desk.clock().wall), *fleet.distrusted()}
-    if name not in names:
-        known = ", ".join(sorted(names)) or "none yet"
-        raise RefusedError(f"no host {name} is known in the fleet", f"known: {known}")
+    refuse_unknown_peer(name, peers(desk))
     return fleet

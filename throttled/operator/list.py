@@ -1,8 +1,7 @@
 """`list` and `preview`: what is active, page by page."""
 
-import difflib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -10,16 +9,15 @@ from throttled.control.requests import List
 from throttled.control.results import ListResult
 from throttled.control.server import Peer
 from throttled.decide.listed import origin as of_list
-from throttled.errors import BackendError, StoreError, UsageError
+from throttled.errors import BackendError, StoreError
 from throttled.model import Entry, Snapshot
 from throttled.operator.desk import Desk
+from throttled.operator.fleet import peers
 from throttled.operator.senders import visible, without_names
+from throttled.operator.unknown import refuse_unknown_limit, refuse_unknown_peer
 from throttled.store.store import Filter
 
 log = logging.getLogger(__name__)
-
-#: What stands in the place of a limit's name where none led to a decision.
-OTHER_LIMITS = ("network", "guessing", "operator", "ladder", "adopted")
 
 
 def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
@@ -27,6 +25,7 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
 
     Raises:
         UsageError: there is no such limit.
+        RefusedError: there is no such host in the fleet.
         StoreError: the store cannot be read.
     """
     wall = desk.clock().wall
@@ -49,6 +48,8 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
     total = 0 if request.after else desk.store.listing.total(wall, what)
     if request.limit is not None and not request.after and not total:
         refuse_unknown_limit(request.limit, desk.config().limits)
+    if request.peer is not None and not request.after and not total:
+        refuse_unknown_peer(request.peer, peers(desk))
     return ListResult(rows, total, next=after)
 
 
@@ -84,20 +85,3 @@ def count_packets(desk: Desk, rows: Sequence[Snapshot]) -> bool:
         log.warning("packet counters are not up to date: %s", error.message)
         return False
     return True
-
-
-def refuse_unknown_limit(name: str, configured: Iterable[str]) -> None:
-    """Refuse the name of a limit that there is not.
-
-    Args:
-        name: as an operator wrote it.
-        configured: the limits of the configuration.
-
-    Raises:
-        UsageError: names the one that may be meant, and those that there are.
-    """
-    known = [*sorted(configured), *OTHER_LIMITS]
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        raise UsageError(f"no such limit: {name}", f"{meant}limits: {', '.join(known)}")

@@ -131,8 +131,8 @@ def _recording(name: str) -> Iterator[None]:
 def release(desk: Desk, name: str, rows: Sequence[Snapshot]) -> bool:
     """Remove what came from a list and is active; return whether the kernel confirmed it.
 
-    What another list names too stays active as that one's. Unlike an unban it resets no counts:
-    what a client did to this host still counts.
+    What another list names too stays active as that one's, and so does what this host itself
+    decided. Unlike an unban it resets no counts: what a client did to this host still counts.
 
     Args:
         desk: what is changed.
@@ -147,6 +147,8 @@ def release(desk: Desk, name: str, rows: Sequence[Snapshot]) -> bool:
     ]
     keys = [(row.subject, row.scope) for row in rows]
     restored, pasts = _claimed(desk, name, keys, moment.wall)
+    claimed = {(d.subject, d.scope) for d in restored}
+    restored += desk.store.fleet.extended([k for k in keys if k not in claimed], moment.wall)
     desk.pipeline.decide_peers([*releases, *restored], pasts, moment, None)
     looked = [Entry(*key, action, 0.0) for key in keys for action in RESTRICTING]
     found = {(e.subject, e.scope, e.action) for e in desk.lookup(looked) or ()}
@@ -214,11 +216,13 @@ def remove_entries(desk: Desk, name: str, count: int) -> UnbanManyResult:
     Raises:
         RefusedError: nothing that came from it is active.
     """
+    wall, what = desk.clock().wall, Filter(origin=origin(name))
     with _recording(name):
         desk.store.claims.remove(name)
-    rows = desk.store.listing.snapshots(desk.clock().wall, Filter(origin=origin(name)), count=count)
+    rows = desk.store.listing.snapshots(wall, what, count=count)
     if not rows:
         raise RefusedError(f"nothing is active from a list {name}", "see: throttled list")
     confirmed = release(desk, name, rows)
     recorded = desk.pipeline.recorder.error is None
-    return UnbanManyResult(len(rows), [], confirmed, more=recorded and len(rows) == count)
+    more = recorded and bool(desk.store.listing.snapshots(wall, what, count=count))
+    return UnbanManyResult(len(rows), [], confirmed, more=more)

@@ -7,7 +7,7 @@ from itertools import islice
 from throttled.control.requests import UnbanAll
 from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
-from throttled.core.outbox import CLEARED, CLEARING
+from throttled.core.outbox import CLEARED, CLEARING, unbanned_all_offline
 from throttled.errors import StoreError
 from throttled.model import RESTRICTING, Entry, Scope
 from throttled.operator.desk import Desk
@@ -15,6 +15,7 @@ from throttled.operator.unban import releases, unrecorded
 
 log = logging.getLogger(__name__)
 
+_LATER = "once the daemon runs "
 #: Entries between two iterations of the event loop.
 _PIECE = 1000
 #: Entries of which the journal gets a line; the audit line has the number of all.
@@ -48,15 +49,21 @@ async def unban_all(desk: Desk, request: UnbanAll, _peer: Peer) -> ChangeResult:
 
 def _shared(desk: Desk, scope: Scope | None) -> str:
     """Let the other hosts of the fleet know; return what becomes of it there, as a sentence."""
-    fleet = None if desk.running is None else desk.running.fleet()
-    if fleet is None:
+    if desk.unusable is not None:
         return ""
     try:
-        if not fleet.outbox.unbanned_all(scope, desk.clock()):
-            return ""
+        if desk.running is None:
+            settings, wall = desk.config().fleet, desk.clock().wall
+            shared, when = unbanned_all_offline(desk.store, settings, scope, wall), _LATER
+        else:
+            fleet = desk.running.fleet()
+            shared = fleet is not None and fleet.outbox.unbanned_all(scope, desk.clock())
+            when = ""
     except StoreError as error:
         return f"; the fleet does not hear of it: {error.message}"
-    return f"; the other hosts of the fleet unban {CLEARED} of them in {CLEARING:.0f} s"
+    if not shared:
+        return ""
+    return f"; {when}the other hosts of the fleet unban {CLEARED} of them in {CLEARING:.0f} s"
 
 
 def _flush(desk: Desk) -> str:

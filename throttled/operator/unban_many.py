@@ -13,9 +13,9 @@ from throttled.control.server import Peer
 from throttled.errors import RefusedError, StoreError
 from throttled.model import RESTRICTING, Element, Entry, Past, Scope
 from throttled.operator.desk import Desk, scopes_of
-from throttled.operator.list import refuse_unknown_limit
 from throttled.operator.listed import remove_entries
 from throttled.operator.unban import exemptions, releases, sentence, unrecorded
+from throttled.operator.unknown import refuse_unknown_limit
 from throttled.store.store import Filter
 
 Key = tuple[str, Scope]

@@ -39,14 +39,16 @@ class Announcer:
         """
         self._single, self._bulk = single, bulk
         self._always = tuple(always)
+        self._first: tuple[Listener, ...] = ()
 
-    def always(self, listener: Listener) -> None:
-        """Call a listener with all decisions from now on."""
-        self._always = (*self._always, listener)
+    def first(self, listener: Listener) -> None:
+        """Call a listener with all decisions from now on, before the others."""
+        self._first = (*self._first, listener)
 
     def __call__(self, decisions: Sequence[Decision], *, notice: bool = True) -> None:
         """Call the listeners; `notice`: each decision is worth a notification."""
-        for listener in (*(self._single if notice else self._bulk), *self._always):
+        some = self._single if notice else self._bulk
+        for listener in (*self._first, *some, *self._always):
             listener(decisions)
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from time import perf_counter
 
 from throttled.clock import now
 from throttled.config.fleet import Fleet as Settings
@@ -31,6 +32,8 @@ _RECENT = 60.0
 #: Decisions that are announced one by one.
 _SINGLE = 20
 _END = object()
+#: Seconds after which a step may have kept own lines waiting.
+_LONG = 0.001
 
 
 class FleetLink:
@@ -66,12 +69,24 @@ class FleetLink:
             since=now().boot - _RECENT,
         )
         self._wake = asyncio.Event()
+        self._writer: asyncio.StreamWriter | None = None  # to the fleet process
         self._stepping = asyncio.Lock()
         self._taking: dict[str, asyncio.Task[None]] = {}
 
-    def __call__(self, _decisions: Sequence[Decision]) -> None:
-        """Publish what was decided: the history has it."""
+    def __call__(self, decisions: Sequence[Decision]) -> None:
+        """Publish what was decided, which the history has; of peers' decisions nothing is."""
+        if not all(decision.origin.startswith("peer:") for decision in decisions):
+            self._publish()
         self._wake.set()
+
+    def _publish(self) -> None:
+        """Send the next entry to the fleet process, if there is one and none is on its way."""
+        if self._writer is None:
+            return
+        with suppress(StoreError):  # tried again
+            entry = self.fleet.next(now())
+            if entry is not None:
+                self._writer.write(frames.encode(entry))
 
     async def run(self) -> None:
         """Be connected, for ever."""
@@ -94,9 +109,8 @@ class FleetLink:
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(frames.encode(self._connect))
-        tasks = [
-            asyncio.create_task(job) for job in (self._receive(reader, writer), self._send(writer))
-        ]
+        self._writer = writer
+        tasks = [asyncio.create_task(job) for job in (self._receive(reader, writer), self._send())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -104,6 +118,7 @@ class FleetLink:
         except (OSError, frames.FrameError) as error:
             log.warning("the connection to the fleet process ended: %s", error)
         finally:
+            self._writer = None
             every = [*tasks, *self._taking.values()]
             for task in every:
                 task.cancel()
@@ -167,17 +182,18 @@ class FleetLink:
     async def _step(self, steps: Iterator[None]) -> bool:
         """Make a step, alone in its iteration of the event loop; return whether there was one."""
         async with self._stepping:
+            began = perf_counter()
             if next(steps, _END) is _END:
                 return False
+            long = perf_counter() - began > _LONG
             await asyncio.sleep(0)
+            if long:  # what became readable meanwhile is read in the next iteration
+                await asyncio.sleep(0)
         return True
 
-    async def _send(self, writer: asyncio.StreamWriter) -> None:
+    async def _send(self) -> None:
         while True:
-            with suppress(StoreError):  # tried again
-                entry = self.fleet.next(now())
-                if entry is not None:
-                    writer.write(frames.encode(entry))
+            self._publish()
             due = self.fleet.outbox.due(now())
             with suppress(TimeoutError):
                 async with asyncio.timeout(_AGAIN if due is None else due):
@@ -199,5 +215,5 @@ def open_link(
     except ConfigError as error:
         log.error("no fleet: %s. %s", error.message, error.hint)
         return None, error
-    announcer.always(link)
+    announcer.first(link)
     return link, None

@@ -3,6 +3,7 @@
 Limits: a year, and `CHANGES` rows: the oldest are deleted first, when the next is written.
 """
 
+import sqlite3
 from collections.abc import Sequence
 
 import msgspec
@@ -33,6 +34,15 @@ SELECT time, uid, user, pid, program, op, subject, request, outcome, ok, offline
 _PRUNE = "DELETE FROM audit WHERE time < ? OR number <= (SELECT max(number) FROM audit) - ?"
 
 
+def write(connection: sqlite3.Connection, change: Change, command: str = "") -> None:
+    """Add a change inside the caller's transaction, see `Audit.write`."""
+    row = [clip(value) if isinstance(value, str) else value for value in astuple(change)]
+    again = (clip(change.outcome), change.ok, change.op, change.uid, command)
+    if not command or not connection.execute(_AGAIN, again).rowcount:
+        connection.execute(_WRITE, row)
+    connection.execute(_PRUNE, (change.time - _KEPT, CHANGES))
+
+
 class Audit:
     """The table of changes."""
 
@@ -47,12 +57,8 @@ class Audit:
             command: an id in the request, if other parts of the same command may be recorded
                 already: their row then gets this outcome.
         """
-        row = [clip(value) if isinstance(value, str) else value for value in astuple(change)]
-        again = (clip(change.outcome), change.ok, change.op, change.uid, command)
         with self._database.transaction() as connection:
-            if not command or not connection.execute(_AGAIN, again).rowcount:
-                connection.execute(_WRITE, row)
-            connection.execute(_PRUNE, (change.time - _KEPT, CHANGES))
+            write(connection, change, command)
 
     def changes(
         self, since: float = 0.0, subjects: Sequence[str] | None = None, count: int = 1000

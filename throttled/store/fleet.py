@@ -4,13 +4,17 @@ The history is the outbox: it is read by number, so nothing waits in memory and 
 nothing.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
-from throttled.model import Scope
+from throttled.model import SCOPES, Decision, Scope
+from throttled.store import load
 from throttled.store.database import CHUNK, Database
 from throttled.store.good import MEMORY, day_of
+from throttled.store.load import Key
 from throttled.store.rows import structs
 
 _PEERS = "origin >= 'peer:' AND origin < 'peer;'"
@@ -19,6 +23,25 @@ _ADDRESS = """substr(subject, 1, 8) NOT IN ('account:', 'mailbox:')
 # What is on a list each host imports by itself.
 _OWN = f"""NOT ({_PEERS}) AND NOT (origin >= 'list:' AND origin < 'list;')
     AND "limit" NOT IN ('network', 'ladder', 'overload') AND {_ADDRESS}"""
+# What this host's log or operators decided last about a subject that a peer or a list bans for
+# longer now, if it is not over and nobody unbanned it since.
+_EXTENDED = f"""
+SELECT {load.DECISION} FROM decision
+WHERE subject = ?1 AND scope = ?2 AND until > ?3 AND action IN ('ban', 'throttle')
+    AND NOT ({_PEERS}) AND NOT (origin >= 'list:' AND origin < 'list;')
+    AND number > (SELECT coalesce(max(number), 0) FROM decision
+        WHERE subject = ?1 AND scope = ?2 AND action = 'release')
+    AND time > (SELECT coalesce(max(at), 0) FROM pardon WHERE subject IN (?1, '') AND scope = ?2)
+ORDER BY action = 'ban' DESC, until DESC LIMIT 1
+"""  # noqa: S608 - put together from constants
+_UNBANNED_LATEST = "SELECT max(at) FROM pardon"
+_UNBANNED_ALL = "SELECT max(at) FROM pardon WHERE subject = '' AND scope = ? AND at <= ?"
+_UNBANNED_SINCE = """
+SELECT p.subject, p.at FROM json_each(?3) s
+    JOIN pardon p ON p.subject = s.value AND p.scope = ?1 AND p.at <= ?2
+"""
+#: Seconds by which an unban may be in the future; one of later is of before the clock was set back.
+_AHEAD = 60.0
 # Nothing of an `unban --all` is in the history: what is not active was unbanned.
 _BANNED = """
 SELECT 1 FROM active a WHERE a.subject = d.subject AND a.scope = d.scope AND a.action = 'ban'
@@ -32,7 +55,7 @@ WHERE {_OWN} AND (action = 'ban' AND until > ?3 AND EXISTS ({_BANNED})
     OR action = 'release' AND origin = 'operator' AND why = 'unbanned')
 ORDER BY number
 """  # noqa: S608 - put together from constants of this module
-_UNBANNED = f"""
+_CLEARED = f"""
 SELECT number, 'release', subject, scope, 'operator', 0, 0.0, 0, 0, 0.0
 FROM (SELECT * FROM decision WHERE number > ?1 ORDER BY number LIMIT ?2) d
 WHERE number <= ?4 AND action = 'ban' AND until > ?3 AND ?5 IN ('', scope)
@@ -95,7 +118,7 @@ class Fleet:
         rows = self._database.rows(_OUTBOX, (after, count, now))
         return structs(Own, rows, self._skipped), end
 
-    def unbanned(
+    def cleared(
         self, after: int, until: int, scope: str, now: float, count: int
     ) -> tuple[list[Own], int]:
         """Return what an `unban --all` unbanned, and how far the history was looked at.
@@ -108,13 +131,43 @@ class Fleet:
             count: maximum number of rows.
         """
         ((end,),) = self._database.rows(_END, (after, _WINDOW))
-        found = self._database.rows(_UNBANNED, (after, _WINDOW, now, until, scope, count))
+        found = self._database.rows(_CLEARED, (after, _WINDOW, now, until, scope, count))
         looked = found[-1][0] if len(found) == count else min(end, until)
         return structs(Own, found, self._skipped), looked
 
-    def own(self, after: int, now: float, count: int = CHUNK) -> list[Own]:
-        """Return at most `count` bans of this host that are active, after a number."""
-        return structs(Own, self._database.rows(_ACTIVE, (after, count, now)), self._skipped)
+    def own(self, after: int, now: float, count: int = CHUNK) -> tuple[list[Own], int | None]:
+        """Return bans of this host that are active, the earliest decided first.
+
+        Returns:
+            Those of the next `count` rows that can be read, and the number of the last of these
+            rows; None: there are no more.
+        """
+        rows = self._database.rows(_ACTIVE, (after, count, now))
+        return structs(Own, rows, self._skipped), rows[-1][0] if len(rows) == count else None
+
+    def extended(self, keys: Iterable[Key], now: float) -> list[Decision]:
+        """Return what this host itself decided about subjects that others ban for longer now."""
+        rows = [row for key in keys for row in self._database.rows(_EXTENDED, (*key, now))]
+        return structs(Decision, map(load.decision, rows), self._skipped)
+
+    def unbanned_since(self, keys: Sequence[Key], since: float, now: float) -> dict[Key, float]:
+        """Return when subjects were unbanned since a time, wall clock; others may be missing."""
+        found: dict[Key, float] = {}
+        ((latest,),) = self._database.rows(_UNBANNED_LATEST)
+        if latest is None or latest < since:
+            return found
+        for scope in SCOPES:
+            subjects = [subject for subject, of in keys if of == scope]
+            if not subjects:
+                continue
+            values = scope, now + _AHEAD
+            ((every,),) = self._database.rows(_UNBANNED_ALL, values)
+            if every:
+                found |= dict.fromkeys([(subject, scope) for subject in subjects], every)
+            asked = msgspec.json.encode(subjects).decode()
+            for subject, at in self._database.rows(_UNBANNED_SINCE, (*values, asked)):
+                found[subject, scope] = max(at, every or 0.0)
+        return found
 
     def last(self) -> int:
         """Return the number of the latest decision; 0: there is none."""

@@ -35,7 +35,8 @@ WHERE o.bans IS NOT NULL OR a.until IS NOT NULL OR e.until IS NOT NULL OR g.day 
 _NETWORK_PAST = """
 SELECT n.value,
     (SELECT count(*) FROM (SELECT 1 FROM offence
-        WHERE network = n.value AND scope = ?2 AND banned > max(?4, coalesce(e.at, ?4))
+        WHERE network = n.value AND network <> '' AND scope = ?2
+            AND banned > max(?4, coalesce(e.at, ?4))
         LIMIT 1000)),
     (SELECT count(*) FROM (SELECT 1 FROM good WHERE network = n.value AND seen > ?5 LIMIT 1000)),
     a.action, coalesce(a.until, 0.0), coalesce(e.until, 0.0), a.rate

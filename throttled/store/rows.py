@@ -47,12 +47,14 @@ class Host(Struct, frozen=True):
 
 def clip(text: str) -> str:
     """Return what is kept of a text; what UTF-8 cannot write (a shell's stray bytes) as `?`."""
-    text = text[:TEXT]
+    text = text if len(text) <= TEXT else text[:TEXT]
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def write_lines(lines: tuple[Line, ...]) -> str:
     """Return the column `lines` of a decision: the latest `LINES` of them."""
+    if not lines:
+        return "[]"
     return msgspec.json.encode(
         [n for line in lines[-LINES:] for n in (line.source, line.offset)]
     ).decode()

@@ -1,11 +1,12 @@
 """Unbans: of one subject, of many, of a scope, of all. Owns no state."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from throttled.model import ACTIONS, SCOPES, Decision, Entry, Scope
-from throttled.store import active, hourly
+from throttled.model import ACTIONS, SCOPES, Change, Decision, Entry, Scope
+from throttled.store import active, audit, hourly, record
 from throttled.store.database import CHUNK, Database
+from throttled.store.rows import StoredPosition
 
 #: Subjects of which it is returned when they were unbanned.
 _UNBANS = 100_000
@@ -18,6 +19,12 @@ INSERT INTO decision (time, action, subject, scope, "limit", level, until, why, 
 _RECORD_UNBAN = """
 INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
 ON CONFLICT (subject, scope) DO UPDATE SET at = excluded.at, until = excluded.until
+"""
+# A peer's unban may be read late: it shortens no exemption, and a later unban stays the latest.
+_RECORD_PEERS_UNBAN = """
+INSERT INTO pardon (subject, scope, at, until) VALUES (?, ?, ?, ?)
+ON CONFLICT (subject, scope) DO UPDATE SET
+    at = max(at, excluded.at), until = max(until, excluded.until)
 """
 # What exempts a good sender from its network's entry is not the operator's, and continues.
 _SUBJECT = """
@@ -49,7 +56,6 @@ class Unbans:
         scope: Scope | None,
         now: float,
         exempt_until: float = 0.0,
-        origin: str = "operator",
     ) -> list[Entry]:
         """Unban: remove and delete offences; the history keeps it, with the release.
 
@@ -58,7 +64,6 @@ class Unbans:
             scope: None for all.
             now: wall clock.
             exempt_until: `Past.exempt_until` from now on; not later than now for none.
-            origin: whose unban it is, see `Decision`.
 
         Returns:
             What was active, with `seconds` 0: what the kernel shall no longer hold.
@@ -67,7 +72,7 @@ class Unbans:
             return [
                 entry
                 for one in (SCOPES if scope is None else (scope,))
-                for entry in _unban(connection, (subject, one), now, exempt_until, origin)
+                for entry in _unban(connection, (subject, one), now, exempt_until)
             ]
 
     def unban_many(self, exempt: Mapping[tuple[str, Scope], float], now: float) -> None:
@@ -80,6 +85,38 @@ class Unbans:
         with self._database.transaction() as connection:
             for key, until in exempt.items():
                 _unban(connection, key, now, until)
+
+    def unban_of_peer(  # noqa: PLR0913 - what, of whom, and when
+        self,
+        exempt: Mapping[tuple[str, Scope], float],
+        noted: Iterable[tuple[str, Scope]],
+        published: float,
+        now: float,
+        *,
+        origin: str,
+        changes: Iterable[Change],
+        position: StoredPosition,
+    ) -> None:
+        """Record unbans of a peer with the position of its stream, in one transaction.
+
+        Args:
+            exempt: as of `unban_many`.
+            noted: subjects of which nothing is active: bans of before may still come.
+            published: when the peer published them, by the wall clock here.
+            now: wall clock.
+            origin: of the peer, see `Decision`.
+            changes: for the audit record.
+            position: after them.
+        """
+        with self._database.transaction() as connection:
+            for key in exempt:
+                _remove(connection, key, now, origin)
+            for key in (*exempt, *noted):
+                until = exempt.get(key, 0.0)
+                connection.execute(_RECORD_PEERS_UNBAN, (*key, published, until))
+            for change in changes:
+                audit.write(connection, change)
+            record.positions(connection, [position])
 
     def unban_scope(self, scope: Scope, chunk: int = CHUNK) -> Iterator[list[Entry]]:
         """Remove the throttles and bans of a scope in chunks; yield them, `seconds` 0.
@@ -128,13 +165,18 @@ class Unbans:
 
 
 def _unban(
-    connection: sqlite3.Connection,
-    key: tuple[str, Scope],
-    now: float,
-    exempt_until: float,
-    origin: str = "operator",
+    connection: sqlite3.Connection, key: tuple[str, Scope], now: float, exempt_until: float
 ) -> list[Entry]:
     """Remove a subject and delete its offences; return what was active."""
+    removed = _remove(connection, key, now, "operator")
+    connection.execute(_RECORD_UNBAN, (*key, now, exempt_until))
+    return removed
+
+
+def _remove(
+    connection: sqlite3.Connection, key: tuple[str, Scope], now: float, origin: str
+) -> list[Entry]:
+    """Do the same without recording when; `origin`: whose unban it is."""
     rows = connection.execute(
         f"SELECT action {_SUBJECT} AND until > ?",
         (*key, now),
@@ -143,7 +185,6 @@ def _unban(
     connection.execute("DELETE FROM offence WHERE subject = ? AND scope = ?", key)
     # What lists name of it would follow when another list no longer does.
     connection.execute("DELETE FROM listed WHERE subject = ? AND scope = ?", key)
-    connection.execute(_RECORD_UNBAN, (*key, now, exempt_until))
     if rows:
         connection.execute(_RELEASED, (now, *key, origin))
         release = Decision(now, "release", *key, "operator", 0, now, "unbanned")

@@ -20,7 +20,7 @@ import psutil
 from lab.figures import latency, publishers
 from lab.figures.rig import Options, Row, addresses, latency_row, quantiles
 from lab.fleet import server as lab
-from lab.fleet.hosts import Host, acquainted, configured
+from lab.fleet.hosts import Host, acquainted, configured, hosts
 from lab.fleet.peer import Peer
 from lab.fleet.server import Server
 from lab.network import netns
@@ -29,6 +29,8 @@ from lab.network.netns import Namespace
 _BANS = 100_000
 _OWN = 100  # own bans while catching up, at most
 _SECONDS = 10.0
+_TRIES = 3  # user names on each host
+_NAMES = 10  # user names above which `auth-slow` bans
 _NO_FLEET = 'site = ""'
 
 
@@ -61,6 +63,7 @@ def fleet(options: Options) -> list[Row]:
         _across(options.trials),
         *_catch_up(),
         _down(options.trials),
+        _twenty(),
         _hundred(),
     ]
 
@@ -213,6 +216,45 @@ def _down(trials: int) -> Row:
         ratio <= 1.1,
         {"ratio": ratio, **medians},
     )
+
+
+# Names tried on twenty hosts
+
+
+def _twenty() -> Row:
+    """Return how long after the name above the threshold a client is banned on 20 hosts."""
+    names = [f"mx{n}" for n in range(20)]
+    client, above = "198.18.0.9", _NAMES // _TRIES
+    with (
+        netns.directory("fleet") as home,
+        _server(home / "server", names) as server,
+        hosts(server, names) as found,
+    ):
+        acquainted(found)
+        for number, host in enumerate(found):
+            host.guess(client, *(f"user{number}-{n}@example.org" for n in range(_TRIES)))
+            if number == above:
+                written = time.time()
+        seconds = max(_banned_at(host, client) for host in found) - written
+    return Row(
+        f"fleet: {_TRIES} names on each of {len(names)} hosts: banned on all after the last needed",
+        "≤ 2 s",
+        f"{seconds:.2f} s",
+        seconds <= 2.0,
+        {"seconds": seconds},
+    )
+
+
+def _banned_at(host: Host, client: str) -> float:
+    """Return when a host banned a client, wall clock; wait until it does."""
+    found: list[float] = []
+
+    def banned() -> bool:
+        found[:] = [r.since for r in host.guard.rows(client) if r.action == "ban"]
+        return bool(found)
+
+    netns.until(banned, f"{host.name} does not ban {client}", 30.0)
+    return found[0]
 
 
 # A hundred hosts

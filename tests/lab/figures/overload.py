@@ -25,7 +25,7 @@ from throttled.model import Evidence
 from throttled.store.store import Store
 
 _DAY = 86400.0
-_CALM = "overload: no bots, a known good server, with [overload] and without"
+_CALM = "overload: no bots, a known good server, admission control on and off"
 _STORM = "overload: newcomers beside an honest storm, 300 clients/s for 3 s"
 _OFF = '[overload]\nmx = "off"\nsubmission = "off"\n'
 _KINDS = ("quit", "rcpt", "silent")
@@ -167,7 +167,7 @@ def _calm(quiet: Outcome) -> Row:
     more, postfix = quiet.daemon - off.daemon, quiet.cpu / off.cpu
     return Row(
         _CALM,
-        "median ≤ 1.1 of without, daemon + ≤ 0.5 % of a core",
+        "median ≤ 1.1 of off, daemon + ≤ 0.5 % of a core",
         f"{ratio:.2f}, {more:+.1%}; Postfix's CPU {postfix:.2f}",
         ratio <= 1.1 and more <= 0.005,
         {"ratio": ratio, "daemon": more, "postfix": postfix},

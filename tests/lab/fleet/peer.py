@@ -11,6 +11,8 @@ from throttled.fleet import wire
 from throttled.fleet.wire import Ban, Entry, Kind, Row, Seal, Unban
 from throttled.model import Scope
 
+_DEADMAN = 120.0
+
 
 class Peer:
     """Writes into its own stream, as its user at the Redis server."""
@@ -21,8 +23,12 @@ class Peer:
         self.number = 0
         self.seal = Seal(SECRET, SITE, name)
         self.stream = wire.stream(SITE, name)
-        path = str(server.socket)
-        self.client: Any = redis.Redis(unix_socket_path=path, username=name, password=name)
+        self.client: Any = redis.Redis(
+            unix_socket_path=str(server.socket),
+            username=name,
+            password=name,
+            socket_timeout=_DEADMAN,  # 300 MB that the server writes to a busy disk
+        )
         self.announce(name)
 
     def announce(self, *names: str) -> None:

@@ -215,6 +215,22 @@ def test_the_first_line_answers(known: dict[str, object], said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("why", "limit", "said"),
+    [
+        ("banned by mx2 for errors: 56, limit 50", "errors", "errors: 56, limit 50"),
+        ("banned by mx2 for x: 9, limit 5; not banned: y", "peer", "x: 9, limit 5; not banned: y"),
+        ("banned by mx2", "operator", "manual"),
+        ("11 > 10; the last of them at mx2", "auth", "auth: 11 > 10; the last of them at mx2"),
+    ],
+)
+def test_the_first_line_names_the_host_of_the_fleet(why: str, limit: str, said: str) -> None:
+    row = replace(BAN, origin="peer:mx2", why=why, limit=limit)
+    text = explained.answer(replace(NOTHING, active=[row]))
+    assert text.startswith("Banned by host mx2 of the fleet in mx from ")
+    assert f": {said}. To unban:" in text
+
+
+@pytest.mark.parametrize(
     ("origin", "words"),
     [
         ("log", "this host's log"),

@@ -312,7 +312,7 @@ assert run("allow", "198.51.100.7") == 1
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("size", ["300", "400"])
+@pytest.mark.parametrize("size", ["320", "400"])
 def test_on_a_full_disk_unban_frees_in_the_kernel_and_says_what_it_is_worth(
     tmp_path: Path, config_file: Path, size: str
 ) -> None:

@@ -1,5 +1,6 @@
 """A fleet of two hosts in one process: see `lab.fleet.streams`."""
 
+import asyncio
 from itertools import pairwise
 
 import pytest
@@ -9,11 +10,12 @@ from lab.fleet.streams import NOW, SECRET, SERVER, WALL, Host, kinds
 from throttled.clock import Moment
 from throttled.config.fleet import Fleet as Settings
 from throttled.core.inbox import BURST, PEERS, SLICE
-from throttled.core.outbox import CLEARED
+from throttled.core.outbox import CLEARED, unbanned_all_offline
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import Down, Names, Up
 from throttled.fleet.wire import Ban, Entry, Row, Seal, Unban
 from throttled.model import Decision, Evidence, Scope
+from throttled.store.store import StoredPosition
 
 A, B = "198.51.100.7", "203.0.113.9"
 KEY: tuple[str, Scope] = (A, "mx")
@@ -174,8 +176,9 @@ def test_a_missing_entry_is_a_gap(one: Host, two: Host) -> None:
 def test_what_is_too_long_to_be_read_is_named(one: Host, two: Host) -> None:
     one.say(1, ROW)
     two.hear(one)
-    two.fleet.named(Names({}, too_long=["mx1", "mx9"], crowded=True), NOW)
-    assert two.health() == {"fleet-long:mx1", "fleet-crowded"}
+    two.fleet.named(Names({}, too_long=["mx1", "mx2", "mx9", "x y"], crowded=True), NOW)
+    # mx9 never was read, as an entry of it was too long before.
+    assert two.health() == {"fleet-long:mx1", "fleet-long:mx9", "fleet-crowded"}
     two.fleet.named(Names({}), NOW)
     assert two.health() == set()
 
@@ -288,8 +291,6 @@ async def _remove(host: Host) -> int:
 
 
 def test_a_distrusted_peer_is_removed_and_not_listened_to(one: Host, two: Host) -> None:
-    import asyncio  # noqa: PLC0415
-
     one.say(1, ROW, replace(ROW, subject=B))
     two.hear(one)
     two.fleet.distrust("mx1", NOW)
@@ -455,6 +456,26 @@ def test_bans_of_before_an_unban_all_are_not_published_after_it(one: Host) -> No
     assert kinds(one) == ["heartbeat"]
 
 
+@pytest.mark.parametrize("published", [True, False])
+def test_unban_all_without_a_daemon_is_published_at_its_start(
+    one: Host, two: Host, *, published: bool
+) -> None:
+    one.pipeline.decide([BAN, replace(BAN, subject=B, scope="submission")], NOW)
+    one.publish()
+    two.hear(one)
+    one.pipeline.unban("", "mx", NOW)
+    if not published:
+        one.store.record(WALL, (), (), [StoredPosition("fleet", b"")])
+    assert unbanned_all_offline(one.store, one.settings, "mx", WALL)
+    one.start()
+    one.connect()
+    one.publish()
+    two.hear(one)
+    assert two.bans() == {B: "peer:mx1"}
+    for other in (Settings(), Settings(site="lab", share=("bans",))):
+        assert not unbanned_all_offline(one.store, other, None, WALL)
+
+
 def test_unban_all_stays_here_where_unbans_are_not_shared() -> None:
     host = Host("mx1", Settings(site="lab", share=("bans",)))
     assert not host.fleet.outbox.unbanned_all(None, NOW)
@@ -541,3 +562,229 @@ def test_an_emptied_server_is_filled_though_an_entry_was_on_its_way(one: Host) -
     one.publish()
     rows = [wire.decode(one.seal, *e[1:]).rows for e in one.stream]
     assert A in {r.subject for each in rows for r in each if isinstance(r, Ban)}
+
+
+def test_an_unreadable_row_does_not_end_publishing_again(one: Host) -> None:
+    one.pipeline.decide(
+        [replace(BAN, subject=f"198.18.{n >> 8}.{n & 255}") for n in range(600)], NOW
+    )
+    one.publish()
+    connection = one.store._database.connection
+    connection.execute("UPDATE active SET level = 'x' WHERE number = 3")
+    one.stream.clear()
+    one.connect()
+    one.publish()
+    entries = [wire.decode(one.seal, *each[1:]) for each in one.stream]
+    assert sum(len(e.rows) for e in entries if e.kind == "ban") == 599
+
+
+@pytest.mark.parametrize(
+    ("own", "left"),
+    [
+        (BAN, [("ban", "log", WALL + 300)]),
+        (replace(BAN, action="throttle", level=0), [("throttle", "log", WALL + 300)]),
+        (replace(BAN, origin="operator", limit="operator"), [("ban", "operator", WALL + 300)]),
+        (replace(BAN, origin="list:drop"), []),
+        (replace(BAN, origin="peer:mx3"), []),
+    ],
+)
+def test_removing_what_a_peer_extended_leaves_the_own_decision(
+    one: Host, two: Host, own: Decision, left: list[tuple[str, str, float]]
+) -> None:
+    two.pipeline.decide([replace(own, until=WALL + 300)], NOW)
+    one.say(1, ROW, replace(ROW, subject=B))
+    two.hear(one)
+    assert two.bans() == dict.fromkeys((A, B), "peer:mx1")
+    later = Moment(WALL + 10, NOW.boot + 10)
+    assert asyncio.run(two.fleet.remove("mx1", lambda: later)) == 2
+    rows = two.store.listing.snapshots(later.wall)
+    assert [(r.action, r.origin, r.until) for r in rows] == left
+    backend = two.pipeline.enforcer.backend
+    assert backend is not None
+    assert {(e.subject, e.action) for e in backend.dump()} == {(A, a) for a, *_ in left}
+
+
+@pytest.mark.parametrize("scope", ["mx", None])
+def test_an_own_ban_that_was_unbanned_is_not_active_again(
+    one: Host, two: Host, scope: Scope | None
+) -> None:
+    two.pipeline.decide([BAN], NOW)
+    two.pipeline.unban("" if scope is None else A, scope, Moment(WALL + 1, NOW.boot + 1))
+    one.say(1, replace(ROW, seconds=900))
+    later = Moment(WALL + 2, NOW.boot + 2)
+    two.hear(one, later, SERVER)
+    assert two.bans(later) == {A: "peer:mx1"}
+    asyncio.run(two.fleet.remove("mx1", lambda: later))
+    assert two.bans(later) == {}
+
+
+def at(seconds: float) -> Moment:
+    return Moment(WALL + seconds, NOW.boot + seconds)
+
+
+def test_a_late_unban_leaves_a_newer_own_ban(one: Host, two: Host) -> None:
+    """A host that was offline reads unbans of before what its own log led to."""
+    one.say(1, Unban(A, "mx"), Unban(B, "mx", 3600), kind="unban")
+    for subject in (A, B):
+        two.pipeline.decide([replace(BAN, subject=subject, time=WALL + 60, until=WALL + 900)], NOW)
+    two.hear(one, at(120), SERVER + 120_000)
+    assert two.bans(at(120)) == {A: "log"}  # the other is still exempt
+    counts = two.fleet.inbox.received
+    assert [counts["mx1", o] for o in ("kept", "unbanned")] == [1, 1]
+
+
+@pytest.mark.parametrize("unban", [True, False])
+def test_an_unban_of_what_extends_an_own_ban_that_stays(one: Host, *, unban: bool) -> None:
+    two = Host("mx2", Settings(site="lab", unban=unban))
+    two.connect()
+    time = WALL + (60 if unban else -60)  # newer than the unban
+    two.pipeline.decide([replace(BAN, time=time, until=WALL + 400)], NOW)
+    one.say(1, replace(ROW, seconds=900))
+    one.say(2, Unban(A, "mx"), kind="unban", before=1)
+    two.hear(one, at(120), SERVER + 120_000)
+    (row,) = two.store.listing.snapshots(at(120).wall)
+    assert (row.origin, row.until) == ("log", WALL + 400)
+
+
+def test_an_unban_that_was_recorded_is_not_read_again_after_a_kill(one: Host, two: Host) -> None:
+    one.say(1, ROW)
+    one.say(2, Unban(A, "mx"), kind="unban", before=1)
+    two.fleet.named(Names({"mx1": one.stream[-1][0]}), NOW)
+    for _ in two.fleet.inbox.steps("mx1", SERVER, one.stream, lambda: NOW):
+        if not two.bans() and two.store.fleet.unbanned_since([KEY], 0.0, WALL):
+            break  # killed
+    two.start()
+    two.pipeline.decide([replace(BAN, origin="peer:mx3")], NOW)
+    two.connect()
+    two.hear(one)
+    assert two.bans() == {A: "peer:mx3"}
+
+
+@pytest.mark.parametrize("subject", [A, ""])
+def test_an_earlier_ban_has_no_effect_after_an_unban_and_a_restart(
+    one: Host, two: Host, subject: str
+) -> None:
+    """An operator's here, of one or all, or a peer's; a later ban has one."""
+    one.say(1, ROW)
+    one.say(2, ROW, before=1)
+    one.stream[1] = (f"{SERVER + 60_000}-0", *one.stream[1][1:])
+    third = Host("mx3")
+    third.connect()
+    third.say(1, Unban(A, "mx"), kind="unban")
+    third.stream[0] = (f"{SERVER + 30_000}-0", *third.stream[0][1:])
+    two.pipeline.unban(subject, None, at(30))
+    other = Host("mx4")
+    for host, unban in ((two, None), (other, third)):
+        host.connect()
+        if unban is not None:
+            host.hear(unban, at(120), SERVER + 120_000)
+        host.start()
+        host.connect()
+        first, *rest = one.stream
+        one.stream = [first]
+        host.hear(one, at(120), SERVER + 120_000)
+        assert host.bans(at(120)) == {}
+        assert host.fleet.inbox.received["mx1", "unbanned-since"] == 1
+        one.stream = [first, *rest]
+        host.hear(one, at(120), SERVER + 120_000)
+        assert host.bans(at(120)) == {A: "peer:mx1"}
+
+
+def test_a_peers_unban_shortens_no_exemption(one: Host, two: Host) -> None:
+    two.pipeline.unban(A, None, NOW, WALL + 86400)
+    one.say(1, Unban(A, "mx", 60), kind="unban")
+    two.hear(one)
+    assert two.store.past([KEY], WALL)[KEY].exempt_until == WALL + 86400
+
+
+def test_an_unban_of_before_the_clock_was_set_back_hides_no_ban(one: Host, two: Host) -> None:
+    two.pipeline.unban(A, None, at(3600))
+    one.say(1, ROW)
+    two.hear(one)
+    assert two.bans() == {A: "peer:mx1"}
+
+
+def share_stream(one: Host, other: Host) -> None:
+    """Let two hosts write into the same stream."""
+    other.stream = one.stream
+
+
+def look(host: Host, now: Moment, *, own: str = "") -> None:
+    """Let a host look at its stream, as the fleet process does: the latest that it did not add."""
+    other = next((e for e in reversed(host.stream) if e[0] != own), None)
+    host.fleet.named(Names({}, other=other), now)
+
+
+def test_two_hosts_of_one_name_publish_heartbeats_alone(one: Host) -> None:
+    double = Host("mx1")
+    share_stream(one, double)
+    one.publish()
+    double.connect()
+    double.pipeline.decide([BAN], NOW)
+    double.publish()
+    assert kinds(one) == ["heartbeat", "ban", "heartbeat"]
+    look(one, NOW)
+    assert one.health() == {"fleet-name"}
+    one.pipeline.decide([replace(BAN, subject=B)], NOW)
+    one.publish(at(61))
+    assert kinds(one)[3:] == ["heartbeat"]
+    look(double, at(61))
+    assert double.health(61) == {"fleet-name"}
+    look(double, at(70))  # the same entry
+    assert "fleet-name" in double.health(260)
+    assert "fleet-name" not in double.health(262)
+    one.start()  # with another name
+    look(double, at(280))
+    double.pipeline.decide([replace(BAN, subject="203.0.113.8", time=WALL + 280)], at(280))
+    double.publish(at(280))
+    assert kinds(one)[4:] == ["ban", "heartbeat"]
+
+
+def test_what_was_decided_meanwhile_is_published_later(one: Host) -> None:
+    double = Host("mx1")
+    share_stream(one, double)
+    double.connect()
+    double.publish()
+    look(one, NOW)
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    assert kinds(one) == ["heartbeat", "heartbeat"]
+    one.publish(at(201))
+    assert kinds(one)[2] == "ban"
+
+
+def test_an_earlier_start_of_this_host_is_no_other_host(one: Host) -> None:
+    one.publish()
+    one.start()
+    one.connect()
+    look(one, NOW)
+    one.publish(at(61))
+    look(one, at(61))  # its own, whose answer is under way
+    one.connect(at(62))
+    assert one.health(62) == set()
+
+
+def test_an_entry_of_nobody_in_the_own_stream_is_no_other_host(one: Host) -> None:
+    for identity in ("", f"{SERVER + 5}-0"):
+        one.fleet.named(Names({}, other=(identity, b"d", b"m")), NOW)
+    assert one.health() == set()
+
+
+def test_peers_see_that_two_hosts_have_one_name(one: Host, two: Host) -> None:
+    double = Host("mx1")
+    share_stream(one, double)
+    double.connect()
+    for seconds, host in ((0, one), (1, double), (62, one)):
+        host.publish(at(seconds))
+        two.hear(one, at(seconds))
+    assert "fleet-name:mx1" in two.health(62)
+    assert "fleet-name:mx1" not in two.health(700)
+
+
+def test_a_restart_of_a_peer_is_no_second_host(one: Host, two: Host) -> None:
+    for seconds in (0, 61, 122):
+        one.start()
+        one.connect(at(seconds))
+        one.publish(at(seconds))
+        two.hear(one, at(seconds))
+    assert "fleet-name:mx1" not in two.health(122)

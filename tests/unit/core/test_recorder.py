@@ -198,7 +198,7 @@ def test_what_is_unbanned_is_not_written_later(
 def test_an_unban_says_how_many_were_in_force(recorder: Recorder, store: Spy) -> None:
     recorder.record(NOW, [decision(n) for n in range(3)])
     assert recorder.unban("198.18.0.1", None, NOW, NOW.wall + 60) == 1
-    assert store.calls("unban") == [("198.18.0.1", None, NOW.wall, NOW.wall + 60, "operator")]
+    assert store.calls("unban") == [("198.18.0.1", None, NOW.wall, NOW.wall + 60)]
     assert recorder.unban("", "mx", NOW) == 2
     assert store.calls("clear") == [(NOW.wall, "mx")]
 

@@ -29,7 +29,7 @@ def _pack(*values: object) -> tuple[bytes, bytes]:
     ],
 )
 def test_an_entry_is_read_as_written(kind: str, rows: list[Row]) -> None:
-    entry = Entry(12, 11, kind, rows)
+    entry = Entry(12, 11, kind, rows, (1 << 32) - 1)
     assert wire.decode(SEAL, *wire.encode(SEAL, entry)) == entry
 
 
@@ -118,10 +118,11 @@ def test_any_bytes_with_a_right_mac_are_an_entry_or_malformed(data: bytes) -> No
 
 
 def test_newer_versions_kinds_and_fields_are_passed_over() -> None:
-    assert wire.decode(SEAL, *_pack(2, 9, 5, 4, "ban", 7, "more")).rows == ()
+    assert wire.decode(SEAL, *_pack(2, 9, 5, 4, "ban", 7, 0, "more")).rows == ()
     assert wire.decode(SEAL, *_pack(1, 1, 5, 4, "later", [1])) == Entry(5, 4, "later", ())
-    longer = _pack(1, 1, 5, 4, "unban", [("198.51.100.7", "mx", 0, "more")], "more")
+    longer = _pack(1, 1, 5, 4, "unban", [("198.51.100.7", "mx", 0, "more")], 9, "more")
     assert wire.decode(SEAL, *longer).rows == [Unban("198.51.100.7", "mx")]
+    assert wire.decode(SEAL, *longer).writer == 9
 
 
 def test_numbers_grow_also_where_the_clock_does_not() -> None:

@@ -17,13 +17,14 @@ from throttled.control.server import Peer
 from throttled.core import behind
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
-from throttled.errors import BackendError, UsageError
+from throttled.errors import BackendError, RefusedError, UsageError
 from throttled.model import Action, Decision, Element, Entry, Facts, Ruleset
 from throttled.operator.desk import Desk, Running
-from throttled.operator.list import active_rows, refuse_unknown_limit
+from throttled.operator.list import active_rows
+from throttled.operator.unknown import refuse_unknown_limit
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
-from throttled.store.store import Store
+from throttled.store.store import Store, StoredPosition
 
 WALL, BOOT = 1_796_000_000.0, 50_000_000.0
 NOW = Moment(WALL, BOOT)
@@ -230,3 +231,17 @@ def test_the_name_of_a_limit_that_there_is_not(name: str, hint: str) -> None:
         refuse_unknown_limit(name, ["errors", "auth"])
     assert caught.value.hint == hint
     refuse_unknown_limit("operator", [])
+
+
+def test_a_mistyped_host_of_the_fleet_is_refused(lab: Lab) -> None:
+    """Also without a daemon; one that is known may well have nothing active."""
+    desk = replace(lab.desk, running=None)
+    lab.pipeline.decide([decision(1, origin="peer:mx2")], NOW)
+    lab.desk.store.record(WALL, (), (), [StoredPosition("fleet:mx3", b"")])
+    for peer, count in (("mx2", 1), ("mx3", 0)):
+        assert active_rows(desk, List(peer=peer), ROOT).total == count
+    with pytest.raises(RefusedError, match="no host mx22 is known in the fleet") as raised:
+        active_rows(desk, List(peer="mx22"), ROOT)
+    assert raised.value.hint == "did you mean mx2? known: mx2, mx3"
+    with pytest.raises(RefusedError):
+        active_rows(desk, List(peer=""), ROOT)

@@ -146,10 +146,45 @@ def test_a_list_is_judged_replaced_and_removed(tmp_path: Path) -> None:
         await ban(lab, B)
         result2 = await lab.ask(UnbanMany(name="drop"), UnbanManyResult)
         assert (result2.done, result2.confirmed, result2.more) == (3, True, False)
-        assert in_kernel(lab) == {(B, "mx")}
+        assert in_kernel(lab) == {(A, "mx"), (B, "mx")}  # the manual bans
         with pytest.raises(ThrottledError, match="nothing is active from a list drop"):
             await lab.ask(UnbanMany(name="drop"), UnbanManyResult)
         assert lab.runtime.store.listing.total(time.time(), Filter(origin="list:drop")) == 0
+
+    live(tmp_path, story)
+
+
+def test_removing_a_list_leaves_the_own_ban_that_it_extended(tmp_path: Path) -> None:
+    async def story(lab: Lab) -> None:
+        await ban(lab, A)
+        await lab.ask(Import([Entered(A, "ban", "mx")], name="drop"), ImportResult)
+        (row,) = lab.runtime.store.listing.snapshots(time.time())
+        assert row.origin == "list:drop"
+        result = await lab.ask(UnbanMany(name="drop"), UnbanManyResult)
+        assert (result.done, result.confirmed, result.more) == (1, True, False)
+        (row,) = lab.runtime.store.listing.snapshots(time.time())
+        assert (row.action, row.origin) == ("ban", "operator")
+        assert 590 < row.until - time.time() <= 600
+        assert in_kernel(lab) == {(A, "mx")}
+
+    live(tmp_path, story)
+
+
+def test_an_unreadable_row_does_not_end_the_removal_of_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unban_many, "MAX_UNBANS", 2)
+
+    async def story(lab: Lab) -> None:
+        entries = [Entered(each, "ban", "mx") for each in (A, B, OTHER, GOOD)]
+        await lab.ask(Import(entries, name="drop"), ImportResult)
+        with lab.runtime.store._database.transaction() as connection:
+            connection.execute("UPDATE active SET level = 'x' WHERE subject = ?", (OTHER,))
+        results = [await lab.ask(UnbanMany(name="drop"), UnbanManyResult)]
+        while results[-1].more:
+            results.append(await lab.ask(UnbanMany(name="drop"), UnbanManyResult))
+        assert sum(result.done for result in results) == 3
+        assert in_kernel(lab) == {(OTHER, "mx")}
 
     live(tmp_path, story)
 

@@ -145,7 +145,10 @@ def test_unban_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scope", [None, "mx"])
 def test_unban_all_leaves_exemptions(tmp_path: Path, scope: Scope | None) -> None:
     async def story(lab: Lab) -> None:
-        lab.runtime.pipeline.decide([decision("exempt", B)], now())
+        of_network = decision("exempt", "203.0.113.9")  # it ends with what is active there
+        lab.runtime.pipeline.decide(
+            [replace(decision("exempt", B), limit="operator"), of_network], now()
+        )
         await lab.ask(requests.Ban(A, "mx"), ChangeResult)
         change = await lab.ask(requests.UnbanAll(scope), ChangeResult)
         assert change.confirmed

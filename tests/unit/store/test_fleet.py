@@ -31,7 +31,7 @@ def test_own_bans_are_in_the_outbox(store: Store, origin: str) -> None:
 def test_lists_by_name_are_not_shared(store: Store) -> None:
     store.record(NOW, [replace(BAN, origin="list:drop")])
     assert store.fleet.outbox(0, NOW)[0] == []
-    assert store.fleet.own(0, NOW) == []
+    assert store.fleet.own(0, NOW) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_lists_by_name_are_not_shared(store: Store) -> None:
 def test_what_is_not_shared_is_passed_over(store: Store, other: Decision) -> None:
     store.record(NOW, [other])
     assert store.fleet.outbox(0, NOW) == ([], 1)
-    assert store.fleet.own(0, NOW) == []
+    assert store.fleet.own(0, NOW) == ([], None)
 
 
 def test_the_outbox_is_read_in_pieces(store: Store) -> None:
@@ -77,15 +77,19 @@ def test_an_operators_unban_is_in_the_outbox_with_its_exemption(store: Store) ->
 
 def test_a_peers_unban_is_not(store: Store) -> None:
     store.record(NOW, [BAN])
-    store.unbans.unban(A, "mx", NOW + 1, origin="peer:mx2")
+    position = StoredPosition("fleet:mx2", b"")
+    exempt = {KEY: 0.0}
+    store.unbans.unban_of_peer(
+        exempt, [], NOW, NOW + 1, origin="peer:mx2", changes=[], position=position
+    )
     assert store.fleet.outbox(1, NOW + 1) == ([], 2)
     assert store.decisions(A)[0].origin == "peer:mx2"
 
 
 def test_own_bans_that_are_active(store: Store) -> None:
     store.record(NOW, [BAN, replace(BAN, subject="198.51.100.8", until=NOW + 5)])
-    assert subjects(store.fleet.own(0, NOW + 6)) == [("ban", A)]
-    assert store.fleet.own(2, NOW) == []
+    assert subjects(store.fleet.own(0, NOW + 6)[0]) == [("ban", A)]
+    assert store.fleet.own(2, NOW) == ([], None)
 
 
 def test_entries_of_a_peer_are_counted_and_listed(store: Store) -> None:
@@ -131,7 +135,17 @@ def test_what_unban_all_unbanned_is_read_in_pieces(store: Store) -> None:
     list(store.unbans.unban_scope("mx"))
     with store._database.transaction() as connection:
         connection.execute("UPDATE decision SET scope = 'x' WHERE number = 1")
-    rows, looked = store.fleet.unbanned(0, 5, "", NOW, 2)
+    rows, looked = store.fleet.cleared(0, 5, "", NOW, 2)
     assert (subjects(rows), looked) == ([("release", "198.51.100.11")], 2)
-    rows, looked = store.fleet.unbanned(looked, 5, "", NOW, 4)
+    rows, looked = store.fleet.cleared(looked, 5, "", NOW, 4)
     assert (len(rows), looked) == (3, 5)
+
+
+def test_a_row_that_another_program_altered_ends_no_piece_of_own_bans(store: Store) -> None:
+    store.record(NOW, [replace(BAN, subject=f"198.51.100.{n}") for n in range(10, 15)])
+    with store._database.transaction() as connection:
+        connection.execute("UPDATE active SET level = 'x' WHERE number = 1")
+    rows, end = store.fleet.own(0, NOW, 2)
+    assert (subjects(rows), end) == ([("ban", "198.51.100.11")], 2)
+    rows, end = store.fleet.own(2, NOW, 4)
+    assert (len(rows), end) == (3, None)

@@ -38,6 +38,8 @@ def check(settings: Fleet, ask: Callable[[], FleetResult]) -> Iterator[Finding]:
         return
     peers = ", ".join(peer.name for peer in result.peers) or "none yet"
     yield Finding("ok", f"fleet {settings.site}: connected as {result.name}; peers: {peers}")
+    if result.error:
+        yield Finding("warning", f"fleet {settings.site}: {result.error}", result.hint)
     yield from result.server
 
 

@@ -92,3 +92,10 @@ def test_each_fault_of_a_server_has_its_key(about: Server, key: str) -> None:
     assert [f.key for f in server(about)] == [key]
     assert list(server(GOOD)) == []
     assert list(server(Server("?"))) == []
+
+
+def test_what_is_wrong_while_it_is_connected_is_named(tmp_path: Path) -> None:
+    wrong = FleetResult("office", "mx1", True, "another host publishes as mx1", {}, [PEER], "do it")
+    ok, one = found(fleet(tmp_path), wrong)
+    assert (ok.state, one.state) == ("ok", "warning")
+    assert (one.what, one.hint) == ("fleet office: another host publishes as mx1", "do it")

@@ -1,0 +1,46 @@
+"""Refusing names that an operator mistyped, of limits and of hosts. Owns no state."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from throttled.errors import RefusedError, UsageError
+
+#: What stands in the place of a limit's name where none led to a decision.
+OTHER_LIMITS = ("network", "guessing", "operator", "ladder", "adopted")
+
+
+def refuse_unknown_limit(name: str, configured: Iterable[str]) -> None:
+    """Refuse the name of a limit that there is not.
+
+    Args:
+        name: as an operator wrote it.
+        configured: the limits of the configuration.
+
+    Raises:
+        UsageError: names the one that may be meant, and those that there are.
+    """
+    known = [*sorted(configured), *OTHER_LIMITS]
+    if name not in known:
+        hint = f"{_meant(name, known)}limits: {', '.join(known)}"
+        raise UsageError(f"no such limit: {name}", hint)
+
+
+def refuse_unknown_peer(name: str, peers: Iterable[str]) -> None:
+    """Refuse the name of a host that the fleet does not have.
+
+    Args:
+        name: as an operator wrote it.
+        peers: the hosts that this one knows.
+
+    Raises:
+        RefusedError: names the one that may be meant, and those that there are.
+    """
+    known = sorted(peers)
+    if name not in known:
+        hint = f"{_meant(name, known)}known: {', '.join(known) or 'none yet'}"
+        raise RefusedError(f"no host {name} is known in the fleet", hint)
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}? " if close else ""
