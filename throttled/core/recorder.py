@@ -120,13 +120,7 @@ class Recorder:
             self.unbans.flush(self.store)
             self._write(now.wall, piece, evidence, positions, activity)
         except StoreError as error:
-            if self.error is None:
-                log.error(
-                    "%s; decisions are enforced, and recorded later. %s", error.message, error.hint
-                )
-            self.error = error
-            self._failed = now.boot
-            self.errors += 1
+            self._fails(error, now)
             return
         if self.error is not None:
             log.warning("the database works again; %d decisions were pending", len(self._decisions))
@@ -147,8 +141,8 @@ class Recorder:
             positions: as for `record`.
 
         Returns:
-            Whether that could be; where anything else is pending, or an exemption may be refused,
-            it is left to `record`.
+            Whether that could be, or the store fails, which then is not tried twice; where anything
+            else is pending, or an exemption may be refused, it is left to `record`.
         """
         few = len(decisions) <= _FEW and len(self._evidence) <= _FEW
         pending = self._decisions or self.unbans or self.error is not None
@@ -156,6 +150,8 @@ class Recorder:
             return False
         try:
             self.store.write_ahead(now.wall, decisions, self._evidence, positions, self._activity)
+        except StoreError as error:  # a locked one has waited
+            self._fails(error, now)
         except Exception:  # noqa: BLE001 - reported by `record`
             return False
         self._decisions = list(decisions)
@@ -304,6 +300,15 @@ class Recorder:
             self.store.active.packets(elements)
         except StoreError as error:
             log.warning("packet counters of renewed entries are lost: %s", error.message)
+
+    def _fails(self, error: StoreError, now: Moment) -> None:
+        if self.error is None:
+            log.error(
+                "%s; decisions are enforced, and recorded later. %s", error.message, error.hint
+            )
+        self.error = error
+        self._failed = now.boot
+        self.errors += 1
 
     def _past_with(
         self,

@@ -12,6 +12,7 @@ import syslog
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from throttled.clock import Moment, now
@@ -125,7 +126,8 @@ def recorded(store: str, request: PostfixChange | MailChange) -> Iterator[list[R
         Where to put the result.
     """
     with ExitStack() as opened:
-        trail = Trail(lambda: opened.enter_context(closing(Store.open(store))), now, offline=True)
+        opens = partial(Store.open, store, beside=True)
+        trail = Trail(lambda: opened.enter_context(closing(opens())), now, offline=True)
         with trail.recording(request, this_process()) as results:
             yield results
 

@@ -26,7 +26,7 @@ from throttled.control.server import Peer, Server
 from throttled.core.reopening import StoreFile
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import open_backend
-from throttled.errors import NotPermittedError, ThrottledError
+from throttled.errors import NotPermittedError
 from throttled.linux.systemd import notify
 from throttled.model import Mode
 from throttled.notify import journal
@@ -59,7 +59,7 @@ class Daemon:
         self._trail = Trail(lambda: self.runtime.store, now)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
-        self._failed: ThrottledError | None = None  # at a change of the mode: nothing works now
+        self._failed: Exception | None = None  # at a change of the mode: nothing works now
         self._busy: set[asyncio.Task[Any] | None] = set()  # requests that use the store
         self._reloading = asyncio.Lock()
         self._reloads = Tasks()
@@ -72,7 +72,10 @@ class Daemon:
             BackendError, NotPermittedError: the firewall cannot be used; says what is missing.
             ThrottledError: the control socket cannot be made.
         """
-        asyncio.get_running_loop().set_exception_handler(self._loop_errors)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._loop_errors)
+        # From the start on: by default it ends a process. It is done once all is ready.
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._reloads.spawn(self._reload()))
         config = self.live.config
         backend = _open(config)
         server = Server(Path(config.control.socket), config.control.group, self._answer)
@@ -102,8 +105,11 @@ class Daemon:
             if self._failed is not None:
                 raise self._failed
             await server.drain()  # what is under way needs the store
-            await self._reloads.cancel()
-            await self.runtime.stop()
+            async with self._reloading:  # of a change of the mode the runtime is not whole
+                await self._reloads.cancel()
+                if self._failed is not None:
+                    raise self._failed
+                await self.runtime.stop()
         finally:
             notifying.cancel()
 
@@ -140,12 +146,8 @@ class Daemon:
         )
         self._closing.callback(self.runtime.close)
         loop = asyncio.get_running_loop()
-        for number, action in (
-            (signal.SIGTERM, self.stop),
-            (signal.SIGINT, self.stop),
-            (signal.SIGHUP, lambda: self._reloads.spawn(self.reload())),
-        ):
-            loop.add_signal_handler(number, action)
+        for number in signal.SIGTERM, signal.SIGINT:
+            loop.add_signal_handler(number, self.stop)
         await self.runtime.start()
         gc.freeze()  # what is here stays: looking through it again and again took 50 ms each time
         mode = live.config.mode
@@ -158,11 +160,18 @@ class Daemon:
             ConfigError: the file cannot be used; the old configuration stays.
             BackendError, NotPermittedError: nor can the firewall, for enforcing.
         """
-        async with self._reloading:
-            await self._ready.wait()
-            return await self._reload()
+        self._busy.discard(asyncio.current_task())  # it waits for the others
+        # Its request may be cut off; half a change of the mode would be none.
+        return await asyncio.shield(self._reloads.spawn(self._reload()))
 
     async def _reload(self) -> str:
+        async with self._reloading:
+            if self._failed is not None:  # it will never be ready
+                raise self._failed
+            await self._ready.wait()
+            return await self._apply()
+
+    async def _apply(self) -> str:
         live = self.live
         notify("RELOADING=1")
         try:
@@ -192,16 +201,16 @@ class Daemon:
         """
         backend = _open(config)
         self._ready.clear()
-        if others := self._busy - {asyncio.current_task()}:
-            await asyncio.wait([task for task in others if task is not None], timeout=1)
+        if self._busy:
+            await asyncio.wait([task for task in self._busy if task is not None], timeout=1)
         await self.runtime.displaced()  # it must not remove what comes next
-        await self.runtime.stop()
-        self._closing.close()
-        self.live.config = config
-        gc.unfreeze()
         try:
+            await self.runtime.stop()
+            self._closing.close()
+            self.live.config = config
+            gc.unfreeze()
             await self._start(backend)
-        except ThrottledError as error:
+        except Exception as error:
             self._failed = error
             self.stop()
             raise

@@ -94,7 +94,7 @@ def end_observing(database: str) -> None:
     if not Path(database).exists():
         return
     try:
-        with closing(Store.open(database)) as store:
+        with closing(Store.open(database, beside=True)) as store:
             if store.known.get(_NAME):
                 store.known.put(_NAME, b"", 0.0)
     except StoreError as error:

@@ -89,17 +89,23 @@ def _ahead(items: Iterator[Parsed]) -> Iterator[Parsed]:
     with suppress(OSError):  # it is refused where many pipes are in use: less waits
         fcntl(sender, F_SETPIPE_SZ, _AHEAD)
     process = context.Process(target=_run, args=(items, sender), daemon=True)
-    process.start()
-    sender.close()
+    try:
+        process.start()
+    except OSError:  # this user has no more processes, or there is too little memory
+        receiver.close()
+        yield from items
+        return
+    finally:
+        sender.close()
     try:
         while (item := _received(receiver)) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
     finally:
-        receiver.close()
-        process.kill()
+        process.kill()  # before it can see that nobody receives
         process.join()
+        receiver.close()
 
 
 def _received(receiver: Connection) -> Parsed | Exception | None:
@@ -124,7 +130,8 @@ def _run(items: Iterator[Parsed], sender: Connection) -> None:
             sender.send(item)
         sender.send(None)
     except Exception as error:  # noqa: BLE001 - the parent raises it
-        sender.send(error)
+        with suppress(OSError):  # the parent was killed
+            sender.send(error)
     os._exit(0)
 
 

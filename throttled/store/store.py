@@ -64,18 +64,19 @@ class Store:
         self._ahead = False  # a row of `write_ahead` is to be removed
 
     @classmethod
-    def open(cls, path: str, *, readonly: bool = False) -> Self:
+    def open(cls, path: str, *, readonly: bool = False, beside: bool = False) -> Self:
         """Open the database, and create or migrate it first unless `readonly`.
 
         Args:
             path: the file; its directory must exist. ":memory:" for one that is not kept.
             readonly: only read; the file must exist and be up to date.
+            beside: a daemon may run with it, and is to record itself what it wrote ahead.
 
         Raises:
             StoreError: no directory, not permitted, not a database, damaged, locked, too new.
         """
         store = cls(Database(path, readonly=readonly, migrations=scripts()))
-        if not readonly:
+        if not readonly and not beside:
             try:
                 store._complete()
             except BaseException:
@@ -221,19 +222,25 @@ class Store:
         self._ahead = True
 
     def _complete(self) -> None:
-        """Record what the process before wrote ahead."""
+        """Record what the process before wrote ahead, but for what was unbanned since.
+
+        Where that cannot be, the next `record` removes the row: its positions are not recorded
+        either, so that its lines are read and decided again.
+        """
         try:
             with self._database.guard() as connection:
                 found = ahead.read(connection)
             self._ahead = found is not None
             if found is not None:
-                batch = found.decisions, found.evidence, found.positions, dict(found.activity)
+                unbans = self.unbans.all()
+                decisions = [d for d in found.decisions if not _unbanned(d, unbans)]
+                batch = decisions, found.evidence, found.positions, dict(found.activity)
                 self.record(found.now, *batch)
-        except StoreError:
-            raise
+        except StoreError:  # as of no space: what can be read is used
+            pass
         except Exception as error:  # noqa: BLE001 - of another version, or altered
             self.skipped.add("row", error, "write_ahead")
-            self._ahead = True  # removed by the next `record`
+            self._ahead = True
 
     def period(self, since: float, until: float) -> Period:
         """Return what reads the decisions of a period, for reports."""
@@ -245,3 +252,9 @@ class Store:
             more = prune(connection, now)
         self._database.checkpoint()
         return more
+
+
+def _unbanned(decision: Decision, unbans: Mapping[Key, tuple[float, float]]) -> bool:
+    """Return whether its subject, or everybody, was unbanned after a decision."""
+    keys = (decision.subject, decision.scope), ("", decision.scope)
+    return any(decision.time < unbans[key][0] for key in keys if key in unbans)

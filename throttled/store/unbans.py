@@ -45,7 +45,7 @@ _PENDING = "SELECT subject, scope, at, until FROM pardon ORDER BY at LIMIT ?"
 
 
 class Unbans:
-    """Removes entries and offences, and remembers when."""
+    """Removes entries, offences and claims, and remembers when."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -183,6 +183,8 @@ def _remove(
     ).fetchall()
     connection.execute(f"DELETE {_SUBJECT}", key)
     connection.execute("DELETE FROM offence WHERE subject = ? AND scope = ?", key)
+    # What lists name of it would follow when another list no longer does.
+    connection.execute("DELETE FROM listed WHERE subject = ? AND scope = ?", key)
     if rows:
         connection.execute(_RELEASED, (now, *key, origin))
         release = Decision(now, "release", *key, "operator", 0, now, "unbanned")
@@ -201,6 +203,7 @@ def _clear(connection: sqlite3.Connection, scope: Scope | None, now: float) -> N
     if scope is not None:
         connection.execute(_CLEAR_SCOPE, (scope,))
         connection.execute("DELETE FROM offence WHERE scope = ?", (scope,))
+        connection.execute("DELETE FROM listed WHERE scope = ?", (scope,))
         return
     triggers = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'active'"

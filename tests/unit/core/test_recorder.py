@@ -378,7 +378,7 @@ def test_what_is_written_ahead_is_pending_until_it_is_recorded(
     assert recorder.pending() == 0
 
 
-@pytest.mark.parametrize("why", ["many", "evidence", "exempt", "pending", "unban", "broken"])
+@pytest.mark.parametrize("why", ["many", "evidence", "exempt", "pending", "unban", "value"])
 def test_else_nothing_is_written_ahead(recorder: Recorder, store: Spy, why: str) -> None:
     decisions = [decision(n) for n in range(17 if why == "many" else 1)]
     if why == "evidence":
@@ -390,7 +390,22 @@ def test_else_nothing_is_written_ahead(recorder: Recorder, store: Spy, why: str)
         recorder.record(NOW, [decision(8)])
     elif why == "unban":
         recorder.unbans.add([(A, "mx")], NOW.wall)
-    elif why == "broken":
-        store.broken = {"write_ahead"}
+    elif why == "value":
+        decisions = [replace(decision(1), why="\ud800")]  # has no UTF-8
     assert not recorder.write_ahead(NOW, decisions, PLACE)
     assert recorder.pending() == (why == "pending")
+
+
+def test_a_store_that_fails_is_not_tried_twice_before_a_decision_is_applied(
+    recorder: Recorder, store: Spy
+) -> None:
+    """A locked one waits each time."""
+    store.broken = {"write_ahead", "record"}
+    assert recorder.write_ahead(NOW, [decision(1)], PLACE)
+    recorder.record(NOW, positions=PLACE)
+    assert [name for name, *_ in store.asked] == ["write_ahead"]
+    assert (recorder.errors, recorder.pending()) == (1, 1)
+    store.broken = set()
+    recorder.record(later(1.0), positions=PLACE)
+    assert (recorder.error, recorder.pending()) == (None, 0)
+    assert [d.subject for d in store.decisions("")] == [decision(1).subject]

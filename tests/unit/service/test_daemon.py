@@ -6,26 +6,31 @@ Signals, real Postfix and kill -9 are in tests/system.
 import asyncio
 import importlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lab.daemon.in_process import A, B, Lab, Memory, live
+from lab.daemon.in_process import BOUND, A, B, Lab, Memory, live
 from throttled.control import requests
 from throttled.control.results import ChangeResult, Done, StatusResult
+from throttled.control.server import Server
 from throttled.errors import (
+    BackendError,
     ConfigError,
     NotPermittedError,
     RefusedError,
     ThrottledError,
 )
-from throttled.model import Finding, Mode
-from throttled.service.configuration import Options
+from throttled.model import Facts, Finding, Mode
+from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.daemon import Daemon
+from throttled.service.runtime import Runtime
 from throttled.store.store import Store
 
 
@@ -105,6 +110,87 @@ def test_notifications_continue_after_a_change_of_the_mode(tmp_path: Path) -> No
             return received.exists() and f"would ban {A}" in received.read_text()
 
         await lab.until(notified)
+
+    live(tmp_path, story, lab)
+
+
+@pytest.mark.parametrize("by_signal", [True, False])
+def test_a_stop_waits_for_a_change_of_the_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_signal: bool
+) -> None:
+    """Between the two there is no runtime that can be stopped."""
+    gather, changing, go_on = LiveConfiguration.gather, threading.Event(), threading.Event()
+
+    def slow(self: LiveConfiguration) -> Facts:
+        if self.config.observing:
+            changing.set()
+            assert go_on.wait(BOUND)
+        return gather(self)
+
+    monkeypatch.setattr(LiveConfiguration, "gather", slow)
+    drain = Server.drain
+
+    async def drained(self: Server) -> None:
+        await drain(self)  # cuts off a request
+        asyncio.get_running_loop().call_later(0, go_on.set)
+
+    monkeypatch.setattr(Server, "drain", drained)
+
+    async def story(lab: Lab) -> None:
+        lab.configure('mode = "observe"\n')
+        if by_signal:
+            os.kill(os.getpid(), signal.SIGHUP)
+        else:
+            asking = asyncio.create_task(lab.ask(requests.Reload(), Done))
+        await asyncio.to_thread(changing.wait, BOUND)
+        lab.daemon.stop()
+        if not by_signal:
+            with pytest.raises(ThrottledError):
+                await asking
+
+    assert live(tmp_path, story).runtime.observing
+
+
+def test_a_change_of_the_mode_that_fails_ends_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Systemd starts it again; it is not to live on without its parts."""
+
+    async def refuse(_self: Runtime) -> None:
+        raise BackendError("the rules cannot be removed")
+
+    async def story(lab: Lab) -> None:
+        monkeypatch.setattr(Runtime, "stop", refuse)
+        lab.configure('mode = "observe"\n')
+        two = [lab.ask(requests.Reload(), Done) for _ in range(2)]
+        found = await asyncio.wait_for(asyncio.gather(*two, return_exceptions=True), BOUND)
+        assert all(isinstance(error, ThrottledError) for error in found)
+
+    with pytest.raises(BackendError, match="cannot be removed"):
+        live(tmp_path, story)
+
+
+def test_a_hangup_while_it_starts_is_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather, hung_up = LiveConfiguration.gather, threading.Event()
+
+    def hang_up(self: LiveConfiguration) -> Facts:
+        if not hung_up.is_set():
+            hung_up.set()
+            lab.configure('mode = "observe"\n')
+            os.kill(os.getpid(), signal.SIGHUP)
+        return gather(self)
+
+    monkeypatch.setattr(LiveConfiguration, "gather", hang_up)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # where the daemon does not, it fails
+    lab = Lab(tmp_path)
+
+    async def story(lab: Lab) -> None:
+        async def observing() -> bool:
+            return (await lab.ask(requests.Status(), StatusResult)).mode == "observe"
+
+        await lab.until(observing)
 
     live(tmp_path, story, lab)
 

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import select
@@ -149,6 +150,31 @@ def test_nobody_waits_for_what_is_not_asked_for() -> None:
     with closing(endless()) as parts:  # as a loop does that is left
         next(parts)
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.usefixtures("two")
+def test_without_another_process_it_is_parsed_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    lines = log(3)
+    assert [e for part in parsed(lines, 4) for e in part.events] == expected(lines)
+
+
+@pytest.mark.usefixtures("two")
+def test_a_process_whose_parent_receives_no_more_says_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    receiver, sender = multiprocessing.get_context("fork").Pipe(duplex=False)
+    items = parse("/nonexistent", batches(log(3), 4), Parser(UTC, REFERENCE))
+    process = multiprocessing.get_context("fork").Process(target=parsing._run, args=(items, sender))
+    receiver.close()
+    process.start()
+    sender.close()
+    process.join(30)
+    assert process.exitcode == 0
+    assert capfd.readouterr().err == ""
 
 
 _PARENT = """

@@ -7,8 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from throttled.control.requests import MailChange
+from throttled.control.results import Done
 from throttled.errors import StoreError
 from throttled.model import Activity, Decision, Evidence, Line, Rate
+from throttled.operator.audit import recorded
+from throttled.service.first_week import end_observing
+from throttled.store import record
 from throttled.store.store import Store, StoredPosition
 
 NOW = 1_700_000_000.0
@@ -92,3 +97,53 @@ def test_nothing_is_written_ahead_into_a_file_that_is_gone(path: str) -> None:
         Path(path).unlink()
         with pytest.raises(StoreError, match="removed"):
             write(store)
+
+
+def test_a_command_beside_the_daemon_leaves_the_row_to_it(path: str) -> None:
+    """Completed by both it would be recorded twice."""
+    with closing(Store.open(path)) as store:
+        write(store)
+        with recorded(path, MailChange("hold", "198.18.0.1", [])) as results:
+            results.append(Done("done"))
+        end_observing(path)
+        store.record(NOW, [BAN, SLOW], [GOOD], [PLACE], SESSIONS)
+        complete(store)
+        assert len(store.audit.changes()) == 1
+
+
+def test_what_was_unbanned_since_is_not_completed(path: str) -> None:
+    with closing(Store.open(path)) as killed:
+        killed.unbans.unban(SLOW.subject, "mx", NOW - 1)  # and throttled again
+        write(killed)
+        killed.unbans.unban(BAN.subject, None, NOW + 1)
+    with closing(Store.open(path)) as store:
+        assert store.decisions("") == [SLOW]
+        assert store.positions.all() == {"/log": PLACE}
+    with closing(Store.open(path)) as killed:
+        write(killed)
+        killed.unbans.clear(NOW + 1)
+    with closing(Store.open(path)) as store:
+        assert store.decisions("") == [SLOW]
+
+
+def test_without_room_to_complete_the_rest_can_be_read(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active = msgspec.structs.replace(BAN, subject="198.18.0.3")
+    with closing(Store.open(path)) as killed:
+        killed.record(NOW, [active])
+        write(killed)
+
+    def full(*_: object) -> None:
+        raise StoreError("no space left", "free some")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "decisions", full)
+        store = Store.open(path)
+    with closing(store):
+        assert store.decisions("") == [active]
+        assert (store.positions.all(), store.skipped.total()) == ({}, 0)  # its lines are read again
+        store.record(NOW + 1, [BAN, SLOW], [GOOD], [PLACE], SESSIONS)
+    assert rows(path) == 0
+    with closing(Store.open(path)) as store:
+        assert len(store.decisions("")) == 3

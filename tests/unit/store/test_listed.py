@@ -1,5 +1,7 @@
 """What lists name of subjects whose active entry is another's."""
 
+from collections.abc import Callable
+
 import pytest
 from msgspec.structs import replace
 
@@ -7,6 +9,7 @@ from throttled.model import Decision
 from throttled.store import listed
 from throttled.store.listed import Claim
 from throttled.store.store import Store
+from throttled.store.unbans import Unbans
 
 NOW = 1_700_000_000.0
 A, B = "198.51.100.7", "198.51.100.8"
@@ -48,7 +51,21 @@ def test_claims_are_pruned(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
     assert store.claims.others("", [(A, "mx")], 0.0) == {}
 
 
-def test_unbanning_all_ends_claims(store: Store) -> None:
-    store.claims.add([ONE])
-    store.unbans.clear(NOW)
-    assert store.claims.others("", [(A, "mx")], NOW) == {}
+@pytest.mark.parametrize(
+    ("unban", "ended"),
+    [
+        (lambda unbans: unbans.unban(A, "mx", NOW), {(A, "mx")}),
+        (lambda unbans: unbans.unban(A, None, NOW), {(A, "mx"), (A, "submission")}),
+        (lambda unbans: unbans.unban_many({(A, "mx"): 0.0}, NOW), {(A, "mx")}),
+        (lambda unbans: unbans.clear(NOW, "mx"), {(A, "mx"), (B, "mx")}),
+        (lambda unbans: unbans.clear(NOW), {(A, "mx"), (A, "submission"), (B, "mx")}),
+    ],
+)
+def test_unbans_end_claims(
+    store: Store, unban: Callable[[Unbans], object], ended: set[listed.Key]
+) -> None:
+    """Else they would be banned again when another list no longer names them."""
+    store.claims.add([ONE, replace(ONE, scope="submission"), replace(ONE, subject=B)])
+    keys: list[listed.Key] = [(A, "mx"), (A, "submission"), (B, "mx")]
+    unban(store.unbans)
+    assert set(store.claims.others("", keys, NOW)) == set(keys) - ended
