@@ -98,6 +98,7 @@ class Strangers:
         self._counts = _NOTHING
         self._limits: AdmissionLimits | None = None
         self._processes, self._passing = Processes(0), Passing()
+        self._sound = True  # the mode and the store allowed dropping at the latest step
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
@@ -140,6 +141,7 @@ class Strangers:
         """
         if not self.active or not self._known.read:
             return
+        self._sound = dropping
         # With nobody known good there is nobody whom this would help, as on a first day.
         dropping &= self._known.count(self.scope) > 0
         try:
@@ -223,8 +225,9 @@ class Strangers:
     def _not_dropping(self) -> str:
         if not self._known.read:
             return READING
-        nobody = self._known.count(self.scope) == 0
-        return NOBODY if nobody else "the database cannot be used"
+        if self._known.count(self.scope) == 0:
+            return NOBODY
+        return "" if self._sound else "the database cannot be used"  # "": the next step drops
 
     def _start(self, now: Moment, *, dropping: bool) -> Admission | None:
         if self._tried and now.boot - self._tried < _AGAIN:

@@ -223,6 +223,20 @@ def test_a_store_that_fails_admits_everybody(strangers: Strangers, means: list[B
     assert strangers.status().why == "the database cannot be used"
 
 
+def test_the_first_known_good_client_counts_from_the_next_step(means: list[Broken]) -> None:
+    store = Store.open(":memory:")
+    known = KnownGood(Recorder(store, Skipped()))
+    known.read = True
+    strangers = Strangers("mx", known, lambda: means)
+    strangers.follow(WANTED)
+    strangers.step(at(1), dropping=True)
+    store.record(WALL, (), [Evidence("192.0.2.9", WALL, 0, 2)])
+    asyncio.run(known.load(at(1)))
+    assert strangers.status().why == ""
+    strangers.step(at(2), dropping=True)
+    assert means[0].limits.dropping
+
+
 @pytest.mark.parametrize("wanted", [Wanted("off", (25,), 80), Wanted("enforce", (), 80)])
 def test_off(strangers: Strangers, means: list[Broken], wanted: Wanted) -> None:
     strangers.step(at(1), dropping=True)

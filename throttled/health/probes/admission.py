@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 
 from throttled.enforce.admission.bpf import load
+from throttled.enforce.admission.registry import PURGES
 from throttled.enforce.registry import choose, works
 from throttled.errors import BackendError
 from throttled.model import Finding
-
-#: Beside BPF; the backends of these names need the same of the kernel.
-_OTHERS = ("nftables", "iptables")
 
 
 def check() -> Iterator[Finding]:
@@ -16,7 +14,7 @@ def check() -> Iterator[Finding]:
     try:
         load()
     except BackendError as error:
-        usable = [name for name in _OTHERS if works(choose(name, observing=False))]
+        usable = [name for name in PURGES if works(choose(name, observing=False))]
         then = f"{usable[0]} is used, less exact" if usable else "everybody is admitted"
         what = f"overload: BPF cannot limit strangers: {error.message}; {then}"
         yield Finding("warning", what, error.hint)
