@@ -6,6 +6,7 @@ limits, the known networks and the latest number of connections; all else is the
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from throttled import address
 from throttled.enforce import sockets
@@ -30,6 +31,7 @@ class Closing(ABC):
         self._lease = lease
         self._ports: tuple[int, ...] = ()
         self._limits = AdmissionLimits(0)
+        self._ruled: AdmissionLimits | None = None  # what the rules are for
         self._networks: set[str] = set()
         self._open = 0
 
@@ -50,8 +52,14 @@ class Closing(ABC):
             raise
 
     def limit(self, limits: AdmissionLimits) -> None:
-        """Replace the rules; sets and counters stay."""
-        self._put_rules(limits)
+        """Replace the rules, if they change; sets and counters stay.
+
+        Each time the pace begins anew, so not for what rules do not say: how many places there are
+        changes with each look.
+        """
+        if replace(limits, places=0) != self._ruled:
+            self._put_rules(limits)
+            self._ruled = replace(limits, places=0)
         self._limits = limits
         self._close(closed=self._full)
 
@@ -80,7 +88,7 @@ class Closing(ABC):
         """Remove everything."""
         if self._ports:
             self._remove()
-        self._ports, self._networks, self._open = (), set(), 0
+        self._ports, self._networks, self._open, self._ruled = (), set(), 0, None
 
     @property
     def _started(self) -> tuple[int, ...]:
