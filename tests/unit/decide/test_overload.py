@@ -174,6 +174,12 @@ def test_strangers_that_come_and_go_before_they_are_accepted_count_as_above_the_
 # The pace
 
 
+def test_a_second_look_at_the_same_moment_changes_nothing() -> None:
+    passing = Passing()
+    assert passing.step(1.0, 3_000, 1_000, cap=80) == 3_000
+    assert passing.step(1.0, 7, 9_000, cap=80) == 7
+
+
 def test_without_any_process_some_strangers_are_admitted_at_once() -> None:
     some = [Processes(cap) for cap in (4, 8, 40, 80, 800)]
     assert [one.places for one in some] == [4, 8, 8, 10, 100]
