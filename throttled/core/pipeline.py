@@ -270,17 +270,9 @@ class Pipeline:
     def _judge(
         self, crossings: Sequence[Crossing], now: Moment
     ) -> tuple[Ruling, Mapping[Key, Past], Mapping[Key, NetworkPast]]:
-        """Judge crossings by their history; one whose history cannot be used without it."""
-        try:
-            pasts, networks = self.recorder.past(crossings, now)
-            ruling = self.ladder.judge(crossings, pasts, networks, now.wall)
-            _in_force(pasts, networks, now.wall)  # can be compared
-        except Exception as error:  # a row that another program altered
-            if len(crossings) > 1:
-                raise
-            self.skipped.add("row", error, crossings[0].subject)
-            return self.ladder.judge(crossings, {}, {}, now.wall), {}, {}
-        return ruling, pasts, networks
+        """Judge crossings by their history."""
+        pasts, networks = self.recorder.past(crossings, now)
+        return self.ladder.judge(crossings, pasts, networks, now.wall), pasts, networks
 
     def _hold(
         self,

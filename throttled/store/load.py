@@ -5,6 +5,7 @@ A batch of subjects is one SELECT for each scope in it, and a few index lookups 
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from throttled.model import SCOPES, Decision, NetworkPast, Past, Scope
 from throttled.skipped import Skipped
 from throttled.store.good import MEMORY, Good, day_of
 from throttled.store.listing import span
-from throttled.store.rows import read_lines, read_rate, structs
+from throttled.store.rows import read_lines, read_rate, struct, structs
 
 Key = tuple[str, Scope]
 
@@ -86,37 +87,39 @@ SELECT {DECISION}
 _LATEST = _DECISIONS.replace("WHERE subject = ?", "")
 
 
-def past(connection: sqlite3.Connection, keys: Sequence[Key], now: float) -> dict[Key, Past]:
-    """Return what is known of each subject, `Past()` where that is nothing."""
+def past(
+    connection: sqlite3.Connection, keys: Sequence[Key], now: float, skipped: Skipped
+) -> dict[Key, Past]:
+    """Return what is known of each subject, `Past()` where that is nothing, or was altered."""
     found = dict.fromkeys(keys, _NOTHING)
     for scope, subjects in _by_scope(keys):
-        for row in connection.execute(_PAST, (subjects, scope, now)):
-            subject, bans, ended, action, until, rate, exempt, *good = row
-            counts = (0, 0, 0) if good[0] is None else Good(*good).at(now)
-            found[subject, scope] = Past(
-                bans or 0,
-                ended or 0.0,
-                action,
-                until or 0.0,
-                *counts,
-                good[-1] or 0.0,
-                exempt or 0.0,
-                read_rate(rate),
-            )
+        rows = connection.execute(_PAST, (subjects, scope, now))
+        skipped.run("row", rows, partial(_add_past, found, scope, now))
     return found
+
+
+def _add_past(found: dict[Key, Past], scope: Scope, now: float, row: Sequence[Any]) -> None:
+    subject, bans, ended, action, until, rate, exempt, *good = row
+    counts = (0, 0, 0) if good[0] is None else Good(*good).at(now)
+    known = bans or 0, ended or 0.0, action, until or 0.0, *counts, good[-1] or 0.0, exempt or 0.0
+    found[subject, scope] = struct(Past, (*known, read_rate(rate)))
 
 
 def network_past(
-    connection: sqlite3.Connection, keys: Sequence[Key], now: float
+    connection: sqlite3.Connection, keys: Sequence[Key], now: float, skipped: Skipped
 ) -> dict[Key, NetworkPast]:
-    """Return what is known of each network."""
-    found = {}
+    """Return what is known of each network, without those of which that was altered."""
+    found: dict[Key, NetworkPast] = {}
     since = (now - _DAY, day_of(now) - MEMORY)
     for scope, networks in _by_scope(keys):
-        for row in connection.execute(_NETWORK_PAST, (networks, scope, now, *since)):
-            network, *known, rate = row
-            found[network, scope] = NetworkPast(*(*known, read_rate(rate)))
+        rows = connection.execute(_NETWORK_PAST, (networks, scope, now, *since))
+        skipped.run("row", rows, partial(_add_network, found, scope))
     return found
+
+
+def _add_network(found: dict[Key, NetworkPast], scope: Scope, row: Sequence[Any]) -> None:
+    network, *known, rate = row
+    found[network, scope] = struct(NetworkPast, (*known, read_rate(rate)))
 
 
 def senders(  # noqa: PLR0913, PLR0917 - which network, as of when, how many

@@ -69,21 +69,25 @@ def read_lines(column: str | None) -> tuple[Line, ...]:
         return ()
 
 
+def struct(kind: type[Row], row: Sequence[object]) -> Row:
+    """Return a row as a struct whose fields are the columns.
+
+    Raises:
+        msgspec.ValidationError: another program altered it: SQLite puts any type into a column.
+    """
+    return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=False)), kind)
+
+
 def structs(kind: type[Row], rows: Iterable[Sequence[object]], skipped: Skipped) -> list[Row]:
     """Return rows as structs, without those that another program altered so that they are none.
 
     Args:
-        kind: of struct; its fields are the columns.
-        rows: of SQLite, which puts a value of any type into a column.
+        kind: see `struct`.
+        rows: of SQLite.
         skipped: records the others.
     """
-    names = kind.__struct_fields__
     found: list[Row] = []
-
-    def convert(row: Sequence[object]) -> None:
-        found.append(msgspec.convert(dict(zip(names, row, strict=False)), kind))
-
-    skipped.run("row", rows, convert)
+    skipped.run("row", rows, lambda row: found.append(struct(kind, row)))
     return found
 
 

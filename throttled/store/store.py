@@ -102,12 +102,12 @@ class Store:
     def past(self, keys: Sequence[Key], now: float) -> dict[Key, Past]:
         """Return what is known of each subject, `Past()` where that is nothing."""
         with self._database.guard() as connection:
-            return load.past(connection, keys, now)
+            return load.past(connection, keys, now, self.skipped)
 
     def network_past(self, keys: Sequence[Key], now: float) -> dict[Key, NetworkPast]:
         """Return what is known of each network (see `address.network_of`); counts end at 1,000."""
         with self._database.guard() as connection:
-            return load.network_past(connection, keys, now)
+            return load.network_past(connection, keys, now, self.skipped)
 
     def pasts(
         self,
@@ -121,7 +121,10 @@ class Store:
         with database.rehearsal() if evidence else database.guard() as connection:
             if evidence:
                 record.evidence(connection, evidence, now)
-            return load.past(connection, keys, now), load.network_past(connection, networks, now)
+            return (
+                load.past(connection, keys, now, self.skipped),
+                load.network_past(connection, networks, now, self.skipped),
+            )
 
     def good_senders(  # noqa: PLR0913 - which network, as of when, how many
         self,

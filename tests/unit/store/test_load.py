@@ -46,6 +46,36 @@ def test_every_key_has_an_answer(store: Store) -> None:
     assert store.past([], NOW) == {}
 
 
+@pytest.mark.parametrize(
+    "altered",
+    [
+        "UPDATE good SET logins = 'x' WHERE address = ?",
+        "UPDATE good SET day = x'00' WHERE address = ?",
+        "UPDATE offence SET bans = 'x' WHERE subject = ?",
+        "UPDATE active SET until = 'x' WHERE subject = ?",
+        "UPDATE active SET action = 7 WHERE subject = ?",
+    ],
+)
+def test_a_row_that_another_program_altered_says_nothing(store: Store, altered: str) -> None:
+    """Whoever asks: it must end neither a batch nor a timer."""
+    subjects = ["198.51.100.1", "198.51.100.2"]
+    evidence = [Evidence(subject, NOW, 3, 2) for subject in subjects]
+    store.record(NOW, [ban(subject) for subject in subjects], evidence)
+    with store._database.transaction() as connection:
+        connection.execute(altered, (subjects[0],))
+    pasts = store.past([(subject, "mx") for subject in subjects], NOW)
+    assert pasts[subjects[0], "mx"] == Past()
+    assert pasts[subjects[1], "mx"].logins == 2
+    assert store.skipped.counts == {"row": 1}
+
+
+def test_a_network_that_another_program_altered_is_unknown(store: Store) -> None:
+    store.record(NOW, [ban(NET4), ban(NET6)])
+    with store._database.transaction() as connection:
+        connection.execute("UPDATE active SET until = 'x' WHERE subject = ?", (NET4,))
+    assert list(store.network_past([(NET4, "mx"), (NET6, "mx")], NOW)) == [(NET6, "mx")]
+
+
 @pytest.mark.parametrize("hostile", ["", '"', "a'b", "\0", "\xff", "x" * 1000, "[1]", "NULL"])
 def test_a_subject_is_never_read_as_anything_else(store: Store, hostile: str) -> None:
     assert store.past([(hostile, "mx")], NOW) == {(hostile, "mx"): Past()}
