@@ -41,6 +41,7 @@ def fleet(server: Server, rogues: list[Peer]) -> Iterator[list[Host]]:
     assert rogues
     with hosts(server, ("mx1", "mx2"), "most = 20_000") as made:
         made[0].guard.server.run("ip", "address", "add", f"{OWN}/24", "dev", "lo")
+        made[0].says("an address of this host", "explain", OWN)
         acquainted(made, *ROGUES)
         yield made
 
