@@ -318,9 +318,7 @@ class Strangers:
         """Count the processes, and the connections that wait for one."""
         waiting = {key for key, seconds in self._queued.items() if seconds <= _STUCK}
         known = len(ours) - len(strangers) - len(waiting - {s.identity for s in strangers})
-        self._processes.see(
-            at, len(ours) - len(waiting), known, len(waiting), starting=self.starting
-        )
+        self._processes.see(at, len(ours) - len(waiting), known, len(waiting))
 
     def _spend(self, strangers: Sequence[Socket], passed: float) -> None:
         """Count the time since the latest look for whom each session waits now."""

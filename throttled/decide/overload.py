@@ -192,9 +192,7 @@ class Processes:
         """Connections that strangers may have open now."""
         return min(self._cap, self.ready + self._room)
 
-    def see(
-        self, at: float, accepted: int, known: int, waiting: int, *, starting: bool = False
-    ) -> None:
+    def see(self, at: float, accepted: int, known: int, waiting: int) -> None:
         """Learn how many connections there are.
 
         Args:
@@ -202,7 +200,6 @@ class Processes:
             accepted: those that a process has.
             known: of these, connections of known good clients.
             waiting: those that no process has accepted yet.
-            starting: more strangers come than processes are started.
         """
         if at >= self._ends:
             fresh = at < self._ends + _STAYS / 2
@@ -215,8 +212,7 @@ class Processes:
         if waiting > self._room // 2:
             self._room = max(_ROOM, self._room // 2)
         elif waiting <= self._room // 4:
-            most = at_once(self._cap) // (2 if starting else 1)
-            self._room = min(most, self._room * 2)
+            self._room = min(at_once(self._cap), self._room * 2)
 
 
 def at_once(cap: int) -> int:

@@ -216,8 +216,6 @@ def test_as_many_strangers_wait_as_the_server_starts_processes() -> None:
         some.see(100.0, 20, 0, waiting)
         rooms.append(some.places - 20)
     assert rooms == [5, 2, 2, 2, 2, 2, 4, 8, 10, 10]
-    some.see(100.0, 20, 0, 0, starting=True)
-    assert some.places == 25
 
 
 def test_who_waits_for_an_idle_process_waits_for_none_to_be_started() -> None:
