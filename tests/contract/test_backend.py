@@ -885,5 +885,6 @@ def test_refusals_have_a_rate(host: Host) -> None:
     ]
     began = time.monotonic()
     answered = sum(host.answers(*syns))
-    assert REFUSED <= answered <= REFUSED * (1 + time.monotonic() - began)
+    jiffy = 0.01  # the kernel refills once in it, or more often
+    assert REFUSED <= answered <= REFUSED * (1 + time.monotonic() - began + jiffy)
     assert host.backend.dropped() == count
