@@ -633,6 +633,19 @@ def test_a_late_unban_leaves_a_newer_own_ban(one: Host, two: Host) -> None:
     assert [counts["mx1", o] for o in ("kept", "unbanned")] == [1, 1]
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_an_unban_of_an_own_ban_of_before_the_clock_was_set_back(
+    one: Host, two: Host, *, extended: bool
+) -> None:
+    """A peer's operator unbans what this host banned while its clock was an hour ahead."""
+    two.pipeline.decide([replace(BAN, time=WALL + 3600, until=WALL + 7200)], at(-60))
+    if extended:
+        one.say(1, replace(ROW, seconds=9000))
+    one.say(2, Unban(A, "mx"), kind="unban", before=1)
+    two.hear(one)
+    assert two.bans() == {}
+
+
 @pytest.mark.parametrize("unban", [True, False])
 def test_an_unban_of_what_extends_an_own_ban_that_stays(one: Host, *, unban: bool) -> None:
     two = Host("mx2", Settings(site="lab", unban=unban))
