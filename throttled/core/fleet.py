@@ -158,7 +158,7 @@ class Fleet:
             peer.last = last
         self.crowded = message.crowded
         if message.other is not None:
-            self.outbox.namesake.seen(message.other, now)
+            self.outbox.seen(message.other, now)
         self.too_long = [n for n in message.too_long if self._wanted(n, distrusted)][:PEERS]
         readable = self._readable(now)
         if readable == self._reading or self.up is None:

@@ -22,7 +22,7 @@ from throttled.core.pipeline import Pipeline
 from throttled.core.tried import SharedNames
 from throttled.errors import StoreError
 from throttled.fleet import wire
-from throttled.fleet.frames import Add, Up
+from throttled.fleet.frames import Add, Entry, Up
 from throttled.fleet.wire import Ban, Heartbeat, Row, Seal, Unban, WireError
 from throttled.model import Scope
 from throttled.store.fleet import Own
@@ -98,7 +98,6 @@ class Outbox:
             StoreError: the position cannot be read or recorded.
         """
         self._load()
-        self.namesake.connected(message.last, now)
         last = self._last_number(message)
         lost = last < self._number or message.emptied
         if self._sent is not None and last == self._sent.number:
@@ -108,6 +107,29 @@ class Outbox:
         if lost:
             self._again = 0
             self._record(now)  # it is announced then, and nobody sees again that it was lost
+        self._beyond(self.namesake.connected(message.last, self._number, now), now)
+
+    def seen(self, entry: Entry, now: Moment) -> None:
+        """Note an entry of the own stream that the fleet process did not add.
+
+        Raises:
+            StoreError: its number cannot be recorded.
+        """
+        self._beyond(self.namesake.seen(entry, now), now)
+
+    def _beyond(self, number: int, now: Moment) -> None:
+        """Go on after another host's entry: peers ignore smaller numbers, and may have done so.
+
+        Args:
+            number: of the entry; 0: there is none.
+            now: both clocks.
+        """
+        if not number:
+            return
+        self._number, self._again = max(self._number, number), 0
+        if self._sent is not None:
+            self._sent.again = 0
+        self._record(now)
 
     def lost(self, now: Moment, *, sent: bool) -> None:
         """Note that an entry was not added, or that that is not known (`sent`)."""
@@ -197,7 +219,7 @@ class Outbox:
         if sent is None:
             return
         self.published[sent.kind] += sent.rows
-        self._number = sent.number
+        self._number = max(self._number, sent.number)
         if sent.kind == "heartbeat":
             self._beat = now.boot
         self._done(sent)

@@ -23,6 +23,8 @@ from throttled.store.store import Filter, StoredPosition
 
 #: An own decision that is newer than an unban by less was published before it was made.
 _GRAIN = 1.0
+#: Seconds by which one may be in the future; one of later is of before the clock was set back.
+_AHEAD = 60.0
 
 
 class Published(Struct, frozen=True):
@@ -98,14 +100,17 @@ class _Plan:
         """Return whether an own decision stays; what only extends it does not."""
         if self._own and exempt:
             return False
-        latest = self._of.at + _GRAIN if self._own else 0.0
-        if any(not row.origin.startswith("peer:") and row.since > latest for row in active):
+        if any(not row.origin.startswith("peer:") and self._newer(row.since) for row in active):
             return True
-        if any(own.time > latest for own in self._store.fleet.extended([key], self._now.wall)):
+        if any(self._newer(own.time) for own in self._store.fleet.extended([key], self._now.wall)):
             self.noted.append(key)
             self.extended.append(self.release(key))
             return True
         return False
+
+    def _newer(self, decided: float) -> bool:
+        """Return whether what was decided at a time, wall clock, is newer than the unbans."""
+        return not self._own or self._of.at + _GRAIN < decided <= self._now.wall + _AHEAD
 
     def release(self, key: Key) -> Decision:
         """Return the release of a subject, by the peer."""

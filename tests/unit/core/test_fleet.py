@@ -633,6 +633,19 @@ def test_a_late_unban_leaves_a_newer_own_ban(one: Host, two: Host) -> None:
     assert [counts["mx1", o] for o in ("kept", "unbanned")] == [1, 1]
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_an_unban_of_an_own_ban_of_before_the_clock_was_set_back(
+    one: Host, two: Host, *, extended: bool
+) -> None:
+    """A peer's operator unbans what this host banned while its clock was an hour ahead."""
+    two.pipeline.decide([replace(BAN, time=WALL + 3600, until=WALL + 7200)], at(-60))
+    if extended:
+        one.say(1, replace(ROW, seconds=9000))
+    one.say(2, Unban(A, "mx"), kind="unban", before=1)
+    two.hear(one)
+    assert two.bans() == {}
+
+
 @pytest.mark.parametrize("unban", [True, False])
 def test_an_unban_of_what_extends_an_own_ban_that_stays(one: Host, *, unban: bool) -> None:
     two = Host("mx2", Settings(site="lab", unban=unban))
@@ -737,7 +750,7 @@ def test_two_hosts_of_one_name_publish_heartbeats_alone(one: Host) -> None:
     look(double, at(280))
     double.pipeline.decide([replace(BAN, subject="203.0.113.8", time=WALL + 280)], at(280))
     double.publish(at(280))
-    assert kinds(one)[4:] == ["ban", "heartbeat"]
+    assert kinds(one)[4:] == ["ban", "ban", "heartbeat"]  # the first one again
 
 
 def test_what_was_decided_meanwhile_is_published_later(one: Host) -> None:
@@ -751,6 +764,44 @@ def test_what_was_decided_meanwhile_is_published_later(one: Host) -> None:
     assert kinds(one) == ["heartbeat", "heartbeat"]
     one.publish(at(201))
     assert kinds(one)[2] == "ban"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_peers_read_on_after_a_second_host_whose_clock_was_ahead(
+    one: Host, two: Host, *, restart: bool
+) -> None:
+    """A clone, for a minute, whose clock was a day ahead: what was ignored comes again."""
+    double = Host("mx1")
+    share_stream(one, double)
+    double.connect()
+    double.publish(at(86400))
+    two.hear(one)
+    one.pipeline.decide([BAN], NOW)
+    one.publish()
+    two.hear(one)
+    assert two.bans() == {}
+    assert one.fleet.next(at(60)) is not None  # a heartbeat, on its way
+    one.fleet.named(Names({}, other=one.stream[0]), at(60))
+    one.fleet.added(at(60))
+    one.pipeline.decide([replace(BAN, subject=B)], at(60))
+    if restart:
+        one.start()
+        one.connect(at(261))
+    one.publish(at(261))
+    two.hear(one, at(261))
+    assert two.bans(at(261)) == {A: "peer:mx1", B: "peer:mx1"}
+
+
+def test_own_entries_of_before_that_are_written_again_are_no_other_host(one: Host) -> None:
+    """By a peer that the server's ACL lets do it, or where a backup of the server is restored."""
+    one.publish()
+    _, data, mac = one.stream.pop()
+    one.start()
+    one.connect()
+    one.stream.append((f"{SERVER + 1000}-0", data, mac))
+    look(one, NOW)
+    one.connect(at(1))
+    assert one.health() == set()
 
 
 def test_an_earlier_start_of_this_host_is_no_other_host(one: Host) -> None:
