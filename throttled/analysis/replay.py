@@ -241,10 +241,7 @@ class Replay:
             self._pruned = at
 
     def _reported(self) -> Iterator[Report]:
-        reports = list(self._pipeline.reports())
-        if reports:
-            self._store.senders.report(reports)
-        for report in reports:
+        for report in self._pipeline.reports():
             self._note(report.limit, "report", report.subject)
             yield report
 

@@ -262,6 +262,7 @@ def test_senders_are_reported_with_what_was_usual_before(tmp_path: Path) -> None
     ]
     assert len(found) == 2
     assert run.summary.limits["account-volume"].reported == 1
+    assert [each.times for each in run.overview("mx").reported] == [1, 1]  # of a page of them
 
 
 def test_senders_are_throttled_where_their_limit_says_so(tmp_path: Path) -> None:
