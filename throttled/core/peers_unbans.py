@@ -19,12 +19,11 @@ from throttled.decide.ladder import OPERATOR
 from throttled.decide.peers import EXEMPT, PeerBan, acceptable
 from throttled.fleet.wire import Unban, seconds_left
 from throttled.model import RESTRICTING, Change, Decision, Entry, Snapshot
+from throttled.store.fleet import AHEAD
 from throttled.store.store import Filter, StoredPosition
 
 #: An own decision that is newer than an unban by less was published before it was made.
 _GRAIN = 1.0
-#: Seconds by which one may be in the future; one of later is of before the clock was set back.
-_AHEAD = 60.0
 
 
 class Published(Struct, frozen=True):
@@ -110,7 +109,7 @@ class _Plan:
 
     def _newer(self, decided: float) -> bool:
         """Return whether what was decided at a time, wall clock, is newer than the unbans."""
-        return not self._own or self._of.at + _GRAIN < decided <= self._now.wall + _AHEAD
+        return not self._own or self._of.at + _GRAIN < decided <= self._now.wall + AHEAD
 
     def release(self, key: Key) -> Decision:
         """Return the release of a subject, by the peer."""

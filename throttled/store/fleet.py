@@ -41,7 +41,7 @@ SELECT p.subject, p.at FROM json_each(?3) s
     JOIN pardon p ON p.subject = s.value AND p.scope = ?1 AND p.at <= ?2
 """
 #: Seconds by which an unban may be in the future; one of later is of before the clock was set back.
-_AHEAD = 60.0
+AHEAD = 60.0
 # Nothing of an `unban --all` is in the history: what is not active was unbanned.
 _BANNED = """
 SELECT 1 FROM active a WHERE a.subject = d.subject AND a.scope = d.scope AND a.action = 'ban'
@@ -160,7 +160,7 @@ class Fleet:
             subjects = [subject for subject, of in keys if of == scope]
             if not subjects:
                 continue
-            values = scope, now + _AHEAD
+            values = scope, now + AHEAD
             ((every,),) = self._database.rows(_UNBANNED_ALL, values)
             if every:
                 found |= dict.fromkeys([(subject, scope) for subject in subjects], every)
