@@ -12,7 +12,6 @@ strangers.
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from throttled import address
@@ -120,15 +119,14 @@ class KnownGood:
             wall: now.
         """
         pools = self._pools[scope]
-        members = [each for each in open_ if each in pools and each not in self._good[scope]]
-        for network, count in Counter(each[:8] for each in members).items():
+        members = (each for each in open_ if each in pools and each not in self._good[scope])
+        for network, count in pools.count(members).items():
             if count > most:
-                subject = address.unpack(network + bytes(8))
-                self._change(scope, pools.bar(subject, wall + _EVERY))
+                self._change(scope, pools.bar(network, wall + _EVERY))
                 log.warning(
-                    "%s/64 in %s is known good no longer: %d connections of addresses that are "
+                    "%s in %s is known good no longer: %d connections of addresses that are "
                     "not by themselves",
-                    subject,
+                    network,
                     scope,
                     count,
                 )

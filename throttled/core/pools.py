@@ -8,7 +8,8 @@ clients are no pools.
 Owns how many addresses of each /64 are known good, and until when it is none.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 from throttled import address
 
@@ -39,6 +40,12 @@ class Pools:
     def __iter__(self) -> Iterator[str]:
         """Yield all pools."""
         return iter(self._pools)
+
+    def count(self, members: Iterable[bytes]) -> Counter[str]:
+        """Return how many of some packed addresses, each in a pool, are in which."""
+        begins = Counter(packed[:_BYTES] for packed in members)
+        every = {address.text(b + bytes(_BYTES), _BYTES * 8): n for b, n in begins.items()}
+        return Counter(every)
 
     def put(self, client: str, *, good: bool) -> Mapping[str, bool]:
         """Learn that an address is known good by itself now, or is no longer."""

@@ -21,6 +21,13 @@ def has(pools: Pools, client: str) -> bool:
     return address.pack(client) in pools
 
 
+def test_addresses_are_counted_by_network(pools: Pools) -> None:
+    assert pools.count(map(address.pack, (ONE, TWO, "2001:db8:1::7"))) == {
+        POOL: 2,
+        "2001:db8:1::/64": 1,
+    }
+
+
 def test_two_addresses_make_one(pools: Pools) -> None:
     assert (list(pools), has(pools, "2001:db8::3"), has(pools, "2001:db8:0:1::3")) == (
         [POOL],
