@@ -57,9 +57,10 @@ class Closing(ABC):
         Each time the pace begins anew, so not for what rules do not say: how many places there are
         changes with each look.
         """
-        if replace(limits, places=0) != self._ruled:
+        ruled = replace(limits, places=0)
+        if ruled != self._ruled:
             self._put_rules(limits)
-            self._ruled = replace(limits, places=0)
+            self._ruled = ruled
         self._limits = limits
         self._close(closed=self._full)
 
