@@ -283,8 +283,7 @@ class Pipeline:
     ) -> None:
         """Tell the engine what is active already: after a restart it does not."""
         enforced = self.enforcer.enforcing()
-
-        def hold(key: Key) -> None:
+        for key in {(c.subject, c.scope) for c in crossings}:
             past = pasts.get(key) or networks.get(key)
             if past is not None and past.action is not None and past.until > now.wall:
                 until = now.boot + past.until - now.wall
@@ -292,8 +291,6 @@ class Pipeline:
                 self.engine.hold(
                     *key, past.action, until, now.boot, enforced=banned, rate=past.rate
                 )
-
-        self.skipped.run("row", {(c.subject, c.scope) for c in crossings}, hold)
 
     def decide_peers(
         self,
