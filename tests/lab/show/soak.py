@@ -20,7 +20,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -42,7 +41,7 @@ from lab.daemon.watch import answers
 from lab.mail.bots import ATTACKS, Bot, Report
 from lab.mail.postfix import Lab, lab
 from lab.network import netns
-from lab.show import scene
+from lab.show import scene, soaking
 from throttled.errors import ThrottledError
 from throttled.tail.archive import read_log
 
@@ -266,18 +265,10 @@ def _attackers() -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it and return the exit code."""
     options = _options(argv)
-    if os.geteuid() != 0:
-        print("soak: it makes network namespaces: run it as root (sudo scripts/soak)")
-        return 3
-    console = Console(stderr=options.json, width=min(80, Console().width), highlight=False)
     outcome = Outcome(options.seconds, options.seed)
-    netns.sweep()
-    try:
-        with netns.unwinding():
-            _play(outcome, console)
-    except KeyboardInterrupt:
-        console.print("interrupted; everything was cleaned up")
-        return 128 + signal.SIGINT
+    console, code = soaking.play("soak", partial(_play, outcome), json=options.json)
+    if code:
+        return code
     outcome.errors += [f"left behind: {each}" for each in netns.leftovers()]
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(outcome)).decode())
@@ -291,16 +282,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="soak",
-        description="Crashes, rotations, floods and errors of a night in minutes.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long (600)")
-    parser.add_argument("--seed", type=int, default=1, help="of what happens when (1)")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    return parser.parse_args(argv)
+    about = "Crashes, rotations, floods and errors of a night in minutes."
+    helps = "of what happens when (1)", "print the results as JSON"
+    return soaking.options(argv, "soak", about, _EPILOG, helps=helps)
 
 
 def _play(outcome: Outcome, console: Console) -> None:

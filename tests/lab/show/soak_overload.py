@@ -17,13 +17,12 @@ prints.
 import argparse
 import contextlib
 import itertools
-import os
 import random
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import msgspec
 from rich.console import Console
@@ -34,6 +33,7 @@ from lab.mail.postfix import Lab, lab
 from lab.mail.swarm import KINDS, Swarm
 from lab.mail.visitors import KNOWN, Visitors, Visits
 from lab.network import netns
+from lab.show import soaking
 from throttled.address import pack
 from throttled.control.overload import OverloadStatus
 from throttled.enforce.sockets import opened
@@ -188,34 +188,19 @@ class Soak:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it and return the exit code."""
     options = _options(argv)
-    if os.geteuid() != 0:
-        print("soak: it makes network namespaces: run it as root (sudo scripts/soak-overload)")
-        return 3
-    console = Console(stderr=options.json, width=min(80, Console().width), highlight=False)
     outcome = Outcome(options.seconds, options.seed)
-    netns.sweep()
-    try:
-        with netns.unwinding():
-            _play(outcome, console)
-    except KeyboardInterrupt:
-        console.print("interrupted; everything was cleaned up")
-        return 128 + signal.SIGINT
+    _, code = soaking.play("soak-overload", partial(_play, outcome), json=options.json)
+    if code:
+        return code
     outcome.errors += [f"left behind: {each}" for each in netns.leftovers()]
     print(msgspec.json.format(msgspec.json.encode(outcome)).decode())
     return 1 if outcome.errors else 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="soak-overload",
-        description="Attacks from thousands of addresses, one after the other.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long (600)")
-    parser.add_argument("--seed", type=int, default=1, help="of which attack follows (1)")
-    parser.add_argument("--json", action="store_true", help="print nothing else")
-    return parser.parse_args(argv)
+    about = "Attacks from thousands of addresses, one after the other."
+    helps = "of which attack follows (1)", "print nothing else"
+    return soaking.options(argv, "soak-overload", about, _EPILOG, helps=helps)
 
 
 def _play(outcome: Outcome, console: Console) -> None:
