@@ -50,6 +50,15 @@ def _text(screen: Screen, where: str) -> str:
     return str(screen.query_one(where, Static).render())
 
 
+def _renamed(top: TopResult, **texts: str) -> TopResult:
+    """Return rows with other texts, as a hostile client has them."""
+    return replace(
+        top,
+        worst=[replace(row, **texts) for row in top.worst],
+        latest=[replace(row, **texts) for row in top.latest],
+    )
+
+
 def _rows(screen: Screen, where: str) -> list[list[str]]:
     table = screen.query_one(where, DataTable)
     return [[str(cell) for cell in table.get_row_at(n)] for n in range(table.row_count)]
@@ -113,12 +122,7 @@ def test_names_with_blanks_are_chosen_whole_and_cut_where_long(tmp_path: Path) -
     async def with_screen(lab: Lab) -> None:
         lab.garbage(A, 5)
         await lab.listed(1)
-        first = await lab.ask(Top(), TopResult)
-        first = replace(
-            first,
-            worst=[replace(row, subject=name) for row in first.worst],
-            latest=[replace(row, subject=name) for row in first.latest],
-        )
+        first = _renamed(await lab.ask(Top(), TopResult), subject=name)
         screen = Screen(partial(_ask, tmp_path), first, every=60.0)
         async with screen.run_test(size=(80, 24)) as pilot:
             await pilot.pause()
@@ -148,12 +152,7 @@ def test_a_hostile_name_is_asked_about_whole_and_as_it_is(tmp_path: Path, hostil
     async def with_screen(lab: Lab) -> None:
         lab.garbage(A, 5)
         await lab.listed(1)
-        first = await lab.ask(Top(), TopResult)
-        first = replace(
-            first,
-            worst=[replace(row, subject=name, name=name, why=name) for row in first.worst],
-            latest=[replace(row, subject=name, name=name, why=name) for row in first.latest],
-        )
+        first = _renamed(await lab.ask(Top(), TopResult), subject=name, name=name, why=name)
         asked: list[Request] = []
 
         def ask(request: Request, _kind: type[Any]) -> Any:

@@ -1,25 +1,8 @@
 from itertools import pairwise
 
-from throttled.model import Action, Decision, Element, Entry, Scope
+from lab.daemon.decided import NOW, decide, many
+from throttled.model import Action, Decision, Element, Entry
 from throttled.store.store import Store
-
-NOW = 1_700_000_000.0
-
-
-def decide(  # noqa: PLR0913 - the fields that matter here
-    subject: str,
-    action: Action = "ban",
-    scope: Scope = "mx",
-    *,
-    at: float = NOW,
-    seconds: float = 600.0,
-    limit: str = "errors",
-) -> Decision:
-    return Decision(at, action, subject, scope, limit, 1, at + seconds, "because")
-
-
-def many(count: int) -> list[Decision]:
-    return [decide(f"198.18.{n >> 8}.{n & 255}", seconds=600 + n) for n in range(count)]
 
 
 def test_all_that_is_in_force_comes_in_chunks(store: Store) -> None:

@@ -2,29 +2,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from lab.daemon.decided import NOW, decide, many
 from throttled import address
-from throttled.model import Action, Decision, Element, Line, Rate, Scope
+from throttled.model import Decision, Element, Line, Rate
 from throttled.store import listing
 from throttled.store.listing import Order
 from throttled.store.store import Filter, Store
-
-NOW = 1_700_000_000.0
-
-
-def decide(  # noqa: PLR0913 - the fields that matter here
-    subject: str,
-    action: Action = "ban",
-    scope: Scope = "mx",
-    *,
-    at: float = NOW,
-    seconds: float = 600.0,
-    limit: str = "errors",
-) -> Decision:
-    return Decision(at, action, subject, scope, limit, 1, at + seconds, "because")
-
-
-def many(count: int) -> list[Decision]:
-    return [decide(f"198.18.{n >> 8}.{n & 255}", seconds=600 + n) for n in range(count)]
 
 
 def subjects(store: Store, what: Filter, order: Order = "subject") -> list[str]:
