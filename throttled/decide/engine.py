@@ -296,14 +296,10 @@ class Engine:
 
     def drain(self) -> Outcome:
         """Return what the events since the last call came to."""
-        crossings, further = self._drained(self._scopes)
+        crossings, further, acquitted = self._drained(self._scopes)
         if crossings and (shared := self.shared.found()):  # protected as soon as somebody asks
             crossings = [c for c in crossings if c.subject not in shared]
-        behind, _ = self._drained(self._behind)
-        acquitted, acquitted_behind = (
-            [(client, state.scope) for state in states.values() for client in state.acquitted()]
-            for states in (self._scopes, self._behind)
-        )
+        behind, _, acquitted_behind = self._drained(self._behind)
         out = self._actions.drain()
         return Outcome(crossings, *out, further, behind, acquitted, acquitted_behind)
 
@@ -378,15 +374,19 @@ class Engine:
     def _state(self, scope: Scope, *, behind: bool) -> Scoped:
         return (self._behind if behind else self._scopes)[scope]
 
-    def _drained(self, scopes: Mapping[Scope, Scoped]) -> tuple[list[Crossing], list[Crossing]]:
-        """Return the crossings of some scopes, with their lines, and what only ends sessions."""
+    def _drained(
+        self, scopes: Mapping[Scope, Scoped]
+    ) -> tuple[list[Crossing], list[Crossing], list[tuple[str, Scope]]]:
+        """Return what `Scoped.drain` does, of some scopes: the crossings with their lines."""
         crossings: list[Crossing] = []
         further: list[Crossing] = []
+        acquitted: list[tuple[str, Scope]] = []
         for state in scopes.values():
-            pending, others = state.drain()
-            crossings += (replace(c, lines=self.lines(c.subject)) for c in pending)
+            pending, others, cleared = state.drain()
+            crossings += [replace(c, lines=self.lines(c.subject)) for c in pending]
             further += others
-        return crossings, further
+            acquitted += [(client, state.scope) for client in cleared]
+        return crossings, further, acquitted
 
 
 def _scopes(policy: Policy, peaks: int, *, behind: bool = False) -> dict[Scope, Scoped]:

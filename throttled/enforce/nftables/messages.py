@@ -67,6 +67,9 @@ def _element_head(size: int) -> bytes:
 
 
 _HEADS = {size: _element_head(size) for size in (4, 16)}
+# Around a transaction, each with a struct nfgenmsg: family, version, resource.
+_BEGIN = nl.message(_BATCH_BEGIN, 0, _SUBSYSTEM.to_bytes(4))
+_END = nl.message(_BATCH_END, 0, _SUBSYSTEM.to_bytes(4))
 _TIMEOUT = nl.ATTRIBUTE.pack(12, 4)  # NFTA_SET_ELEM_TIMEOUT
 _EXPIRATION = nl.ATTRIBUTE.pack(12, 5)  # NFTA_SET_ELEM_EXPIRATION
 
@@ -106,9 +109,7 @@ def delete(table: str, name: str, packed: Sequence[bytes], sequence: int) -> byt
 
 def transaction(messages: Iterable[bytes]) -> bytes:
     """Frame messages that take effect together or not at all; errors of the whole have number 0."""
-    subsystem = _SUBSYSTEM.to_bytes(4)  # struct nfgenmsg: family, version, resource
-    begin, end = (nl.message(kind, 0, subsystem) for kind in (_BATCH_BEGIN, _BATCH_END))
-    return b"".join((begin, *messages, end))
+    return b"".join((_BEGIN, *messages, _END))
 
 
 def get_element(table: str, name: str, packed: bytes) -> bytes:
