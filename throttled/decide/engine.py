@@ -11,7 +11,7 @@ of event does). Owns these and the trace. Its memory is bounded by `max_clients`
 `throttled.decide.tables` for what happens at the cap) and `streams`' cap of sessions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from heapq import nlargest
 
 from msgspec import Struct
@@ -127,7 +127,7 @@ class Engine:
         self._actions.remember_names(_NAMES, most)
         self._actions.scale = Scale(policy.points)
         self._actions.guessing = self.guessing.reconfigured(policy.guesses())
-        before = list(self._all())
+        before = self._all()
         self._scopes = _scopes(policy, self._peaks)
         self._behind = _scopes(policy, 0, behind=True)
         for state, old in zip(self._all(), before, strict=True):
@@ -367,9 +367,8 @@ class Engine:
             + sum(table.dropped for table in [*tables, *networks]),
         }
 
-    def _all(self) -> Iterator[Scoped]:
-        yield from self._scopes.values()
-        yield from self._behind.values()
+    def _all(self) -> tuple[Scoped, ...]:
+        return *self._scopes.values(), *self._behind.values()
 
     def _state(self, scope: Scope, *, behind: bool) -> Scoped:
         return (self._behind if behind else self._scopes)[scope]
