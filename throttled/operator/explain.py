@@ -182,4 +182,6 @@ def _next(
                 f"(now {meter.value}, limit {threshold}, within {Duration(meter.within)})"
             )
             nearest = max(nearest, (meter.value / threshold, text))
+    if throttled and not nearest[1]:
+        return "the throttle ends, unless a limit is exceeded again"
     return nearest[1] or "nothing: no counted offences"
