@@ -88,7 +88,9 @@ def test_bad_usage(cli: "Cli") -> None:
     assert "\\x" not in cli("export").err
     assert cli("--nonsense").code == 2
     assert cli("list", "--scope", "imap").code == 2
-    assert "not an IP address" in cli("explain", "example.com").err
+    for name in ("mail.example.com", "alice@example.test", "acount:alice"):
+        said = cli("explain", name).err
+        assert ("not an IP address" in said, "throttled find" in said) == (True, True)
 
 
 def test_errors_with_json_are_on_standard_output_too(cli: "Cli") -> None:
