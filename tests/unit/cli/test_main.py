@@ -247,7 +247,10 @@ def test_what_the_system_refuses_is_reported(
 
     monkeypatch.setattr(main_module.throttled, "main", fail)
     ended = cli("status")
-    assert (ended.code, ended.err) == (1, "throttled: /etc/some: Permission denied\n")
+    assert (ended.code, ended.err) == (
+        3,
+        "throttled: /etc/some: Permission denied\nhint: run as root\n",
+    )
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

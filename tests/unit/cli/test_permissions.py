@@ -22,6 +22,7 @@ from throttled.store.store import Store
         "mail release --id 4jcT2p1kjCzKT37",
         "mode observe",
         "purge --yes",
+        "replay --html /etc/replay.html /dev/null",
     ],
 )
 def test_another_user_than_root_is_not_permitted(command: str) -> None:
