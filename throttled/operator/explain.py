@@ -98,7 +98,7 @@ def _accounts(events: Sequence[Event]) -> list[str]:
 def _further(desk: Desk, sender: SenderFacts | None, client: str) -> str:
     """Return what would happen next: to a sender; else `client`, to a client."""
     if desk.running is None:
-        return "unknown: the daemon is not running"
+        return "unknown: the daemon does not answer"
     if sender is None or desk.protection.sender(sender.today.subject):
         return client
     return next_step(sender) or client
