@@ -62,7 +62,16 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield Finding("warning", "the checks below use the defaults", "correct the file first")
         settings, secret = Config(), []
     # Libraries that --help needs not.
-    from throttled.health.probes import arrival, asking, fleet, limits, loggers, names, sources  # noqa: PLC0415
+    from throttled.health.probes import (  # noqa: PLC0415
+        arrival,
+        asking,
+        fleet,
+        limits,
+        loggers,
+        names,
+        protect,
+        sources,
+    )
     from throttled.health.probes import settings as postfix  # noqa: PLC0415
     from throttled.tail.pattern import expand  # noqa: PLC0415
 
@@ -80,6 +89,7 @@ def _check(*, visit: bool) -> Iterator[Finding]:
     yield from _guarded("log", sources.check, logs, known)
     yield from _guarded("logger", loggers.check, logs)
     yield from _guarded("names", names.check, settings.protect.names)
+    yield from _guarded("protect", protect.check, settings.protect.networks, settings.protect.names)
     if visit:
         learn = partial(_add_host, settings)
         yield from _guarded("visit", partial(arrival.check, learn=learn), known, expand(logs))
