@@ -184,13 +184,16 @@ class Database:
 def _ready(path: str, *, readonly: bool) -> None:
     if readonly:
         try:
-            if Path(path).exists():
-                return
+            Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise errors.missing(path) from error
         except PermissionError as error:
             raise errors.unreachable(path) from error
         except OSError as error:  # a name too long, a failing disk
             raise errors.inaccessible(error, path) from error
-        raise errors.missing(path)
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise errors.unreachable(path)
+        return
     try:
         # Never opened when it exists: closing would drop the locks of this process's connections.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from throttled.errors import StoreError
+from throttled.errors import NotPermittedError, StoreError
 
 #: Primary result code -> (what is wrong, what to do about it).
 _ERRORS = {
@@ -110,8 +110,10 @@ def missing(path: str) -> StoreError:
 
 
 def unreachable(path: str) -> StoreError:
-    """Return the error to raise where this user may not read the directory."""
-    return StoreError(f"this user may not read the database {path}", "run as root")
+    """Return the error to raise where this user may not read the file or its directory."""
+    error = StoreError(f"this user may not read the database {path}", "run as root")
+    error.exit_code = NotPermittedError.exit_code
+    return error
 
 
 def inaccessible(error: OSError, path: str) -> StoreError:
