@@ -47,6 +47,8 @@ _LOOK = 2.5
 #: Who waits longer waits for no process that is being started: that service has all it may have, or
 #: its processes do not start. The others have room nevertheless.
 _STUCK = 5.0
+#: For a known good client that waits longer for a process, strangers' idle sessions are ended too.
+_WAITS = 1.0
 #: Connections that the addresses of a pool may have that are not known good by themselves, with the
 #: smallest cap; else a quarter of the cap, which is what is reserved.
 _POOL = 2
@@ -181,7 +183,7 @@ class Strangers:
                 self._failed(error, now)
                 return
         if self._limits is not None and self._limits.dropping:
-            self._end(strangers)
+            self._end(ours, strangers)
 
     def stop(self) -> None:
         """Admit everybody. Idempotent."""
@@ -338,10 +340,14 @@ class Strangers:
                 spent[key] = owed + passed * (not waits), waited + passed * waits
         self._spent = spent
 
-    def _end(self, strangers: Sequence[Socket]) -> None:
-        """End the sessions that waste places, as far as others wait for these."""
+    def _end(self, ours: Sequence[Socket], strangers: Sequence[Socket]) -> None:
+        """End the sessions that waste places or processes, as far as others wait for these."""
+        wanted = self._over_cap if self.delays.full else 0
         if not self.delays.full and len(strangers) <= self.wanted.cap:
-            return
+            late = [s for s in ours if self._queued.get(s.identity, 0.0) >= _WAITS]
+            ports = {s.port for s in late if (s.far, self.scope) in self._known}
+            strangers = [s for s in strangers if s.inode and s.port in ports]
+            wanted = len(late)
         places = [
             Place(
                 s.identity,
@@ -354,7 +360,6 @@ class Strangers:
             )
             for s in strangers
         ]
-        wanted = self._over_cap if self.delays.full else 0
         about = self.wanted.cap, wanted, self.wanted.idle, self.wanted.greeting
         keys = {place.key for place in to_end(places, *about)}
         if keys:

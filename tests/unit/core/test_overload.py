@@ -392,6 +392,29 @@ def test_who_is_never_accepted_has_a_minute_while_others_wait(
     assert len(ended) == 4
 
 
+def test_idle_sessions_are_ended_for_known_good_clients_that_wait_for_a_process(
+    ending: Strangers, ended: list[Socket]
+) -> None:
+    """Known good clients have more than the reserve, so that strangers never reach the cap."""
+    good, elsewhere = sockets(2, far=b"\xcb\x00\x71"), sockets(1, far=b"\xc6\x33\x65", port=2525)
+    ending.follow(msgspec.structs.replace(WANTED, ports=(25, 2525)))
+    ending.step(at(1), dropping=True)
+    look(ending, [*sockets(4), *elsewhere], 1, 30)
+    waiting = [good[0]._replace(inode=0, identity=b"good")]
+    ending.sample([*sockets(4), *elsewhere, *waiting], at(30.5))
+    assert not ended
+    ending.sample([*sockets(4), *elsewhere, *waiting], at(31.5))
+    assert [one.identity for one in ended] == [b"0"]
+
+
+def test_none_are_ended_below_the_cap_for_strangers_that_wait_for_a_process(
+    ending: Strangers, ended: list[Socket]
+) -> None:
+    waiting = [one._replace(inode=0) for one in sockets(3, far=b"\xc6\x33\x65")]
+    look(ending, [*sockets(3), *waiting], 1, 300)
+    assert not ended
+
+
 def test_time_that_postfix_needs_is_not_the_clients(
     ending: Strangers, means: list[Broken], ended: list[Socket]
 ) -> None:
