@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import pytest
 
+from throttled.address import pack
 from throttled.clock import Moment
 from throttled.core.known_good import KnownGood
 from throttled.core.overload import Strangers, Wanted
@@ -405,6 +406,30 @@ def test_idle_sessions_are_ended_for_known_good_clients_that_wait_for_a_process(
     assert not ended
     ending.sample([*sockets(4), *elsewhere, *waiting], at(31.5))
     assert [one.identity for one in ended] == [b"0"]
+
+
+@pytest.mark.parametrize(
+    ("far", "count", "expected"),
+    [
+        ("192.0.2.9", 20, 0),  # a large sender
+        ("192.0.2.9", 21, 1),  # or one that was cheap to make known good
+        ("203.0.113.5", 60, 0),  # protected
+    ],
+)
+def test_known_good_clients_do_not_keep_out_the_others(
+    ending: Strangers, ended: list[Socket], far: str, count: int, expected: int
+) -> None:
+    found = [one._replace(far=pack(far)) for one in sockets(count)]
+    look(ending, found, 1, 30)
+    own = found[0]._replace(inode=0, identity=b"own")
+    other = own._replace(far=pack("203.0.113.6"), identity=b"other")
+    look(ending, [*found, own], 31, 33)
+    assert not ended
+    look(ending, [*found[:-1], other], 34, 34)
+    ending.sample([*found, other], at(34.9))
+    assert not ended
+    ending.sample([*found, other], at(35.1))
+    assert len(ended) == expected
 
 
 def test_none_are_ended_below_the_cap_for_strangers_that_wait_for_a_process(
