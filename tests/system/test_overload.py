@@ -286,7 +286,7 @@ def test_silent_strangers_make_room_for_known_good_clients_below_the_cap(
 
 def test_one_known_good_client_does_not_keep_out_the_others(lab: Lab, guard: Daemon) -> None:
     """Two messages on two days are cheap; then it takes all processes and says nothing."""
-    other = "198.18.9.10"
+    other = "198.18.10.9"
     with edited(lab, "-F", "smtp/inet/process_limit=10"), contextlib.ExitStack() as stack:
         known_good(guard, other)
         start(guard)

@@ -50,9 +50,8 @@ _LOOK = 2.5
 _STUCK = 5.0
 #: For a known good client that waits longer for a process, idle sessions are ended too.
 _WAITS = 1.0
-#: Connections that the addresses of a pool may have that are not known good by themselves, and that
-#: one known good client may have whatever they do, with the smallest cap; else a quarter of the
-#: cap, which is what is reserved.
+#: With the smallest cap, else a quarter of it, as is reserved: connections that the addresses of a
+#: pool may have that are not known good by themselves; more are many for a known good network.
 _FEW = 2
 _NETWORKS = 5
 _NOTHING = AdmissionCounts()
@@ -374,14 +373,14 @@ class Strangers:
     def _in_the_way(self, ours: Sequence[Socket]) -> tuple[list[Socket], int]:
         """Return the sessions that may be ended for known good clients, and how many are wanted.
 
-        Those of strangers, where a known good client waits for a process; where one with few
-        connections does, those of clients with many too, unless they are protected: two messages on
-        two days are cheap.
+        Those of strangers, where a known good client waits for a process; where one of a network
+        with few connections does, those of networks with many too, unless they are protected: two
+        messages on two days are cheap.
         """
-        many, protects = Counter(s.far for s in ours), self._known.protects
-        good = {s for s in ours if (s.far, self.scope) in self._known}
-        first = {s for s in good if many[s.far] <= self._few or protects(s.far)}
         late = {s for s in ours if self._queued.get(s.identity, 0.0) >= _WAITS}
+        many, protects = Counter(_network(s) for s in ours), self._known.protects
+        good = {s for s in ours if (s.far, self.scope) in self._known}
+        first = {s for s in good if many[_network(s)] <= self._few or protects(s.far)}
         at, at_first = ({s.port for s in some & late} for some in (good, first))
         others = [s for s in ours if s.inode and s not in first]
         return [s for s in others if s.port in (at_first if s in good else at)], len(late)
@@ -393,3 +392,8 @@ class Strangers:
         again = _AGAIN if self._admission is None else _SOON
         self.stop()
         self.error, self._tried = error, now.boot - _AGAIN + again
+
+
+def _network(connection: Socket) -> bytes:
+    far = connection.far
+    return far[: 3 if len(far) == 4 else 8]  # a /24, a /64

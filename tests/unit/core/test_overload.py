@@ -1,6 +1,7 @@
 """Strangers of a scope, by admission control that drops nothing: what is asked of it, and when."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 
@@ -46,7 +47,8 @@ class Broken(Memory):
 @pytest.fixture
 def known() -> KnownGood:
     store = Store.open(":memory:")
-    store.record(WALL, (), [Evidence("192.0.2.9", WALL, 0, 2)])
+    good = "192.0.2.9", "192.0.2.10", "2001:db8::9"
+    store.record(WALL, (), [Evidence(each, WALL, 0, 2) for each in good])
     found = KnownGood(Recorder(store, Skipped()))
     asyncio.run(found.load(at(0)))
     found.protect(Protection(Facts(), networks=("203.0.113.0/24",)))
@@ -411,15 +413,17 @@ def test_idle_sessions_are_ended_for_known_good_clients_that_wait_for_a_process(
 @pytest.mark.parametrize(
     ("far", "count", "expected"),
     [
-        ("192.0.2.9", 20, 0),  # a large sender
-        ("192.0.2.9", 21, 1),  # or one that was cheap to make known good
-        ("203.0.113.5", 60, 0),  # protected
+        (("192.0.2.9", "192.0.2.10"), 20, 0),  # a large sender
+        (("192.0.2.9", "192.0.2.10"), 21, 1),  # or one that was cheap to make known good
+        (("2001:db8::9",), 21, 1),
+        (("203.0.113.5",), 60, 0),  # protected
     ],
 )
 def test_known_good_clients_do_not_keep_out_the_others(
-    ending: Strangers, ended: list[Socket], far: str, count: int, expected: int
+    ending: Strangers, ended: list[Socket], far: Sequence[str], count: int, expected: int
 ) -> None:
-    found = [one._replace(far=pack(far)) for one in sockets(count)]
+    fars = itertools.cycle(map(pack, far))
+    found = [one._replace(far=next(fars)) for one in sockets(count)]
     look(ending, found, 1, 30)
     own = found[0]._replace(inode=0, identity=b"own")
     other = own._replace(far=pack("203.0.113.6"), identity=b"other")
