@@ -792,6 +792,24 @@ def test_peers_read_on_after_a_second_host_whose_clock_was_ahead(
     assert two.bans(at(261)) == {A: "peer:mx1", B: "peer:mx1"}
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_the_highest_number_silences_no_host(one: Host, two: Host, *, restart: bool) -> None:
+    """Who has the secret and may write to another's stream writes one that no other can follow."""
+    one.publish()
+    two.hear(one)
+    one.say((1 << 63) - 1, replace(ROW, subject=B))
+    two.hear(one)
+    assert two.health() == {"fleet-forged:mx1"}
+    if restart:
+        one.start()
+        one.connect()
+    look(one, at(1))
+    one.pipeline.decide([BAN], at(2))
+    one.publish(at(2))
+    two.hear(one, at(2), SERVER + 2000)
+    assert two.bans() == {A: "peer:mx1"}
+
+
 def test_own_entries_of_before_that_are_written_again_are_no_other_host(one: Host) -> None:
     """By a peer that the server's ACL lets do it, or where a backup of the server is restored."""
     one.publish()
