@@ -31,6 +31,7 @@ class Connect(Struct, frozen=True, tag="connect"):
     ca: str = ""  # PEM
     cert: str = ""  # PEM
     key: str = ""  # PEM
+    sentinel_password: str = ""
 
 
 class Read(Struct, frozen=True, tag="read"):

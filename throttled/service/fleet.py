@@ -57,7 +57,10 @@ class FleetLink:
             name,
             float(settings.longest),
             text(settings.password),
-            *(text(path) for path in (settings.ca, settings.cert, settings.key)),
+            text(settings.ca),
+            text(settings.cert),
+            text(settings.key),
+            text(settings.sentinel_password),
         )
         self.fleet = Fleet(
             settings,
