@@ -20,7 +20,7 @@ from throttled.errors import RefusedError, StoreError
 from throttled.model import RESTRICTING, Decision, Entry, Scope, Snapshot
 from throttled.operator.desk import Desk, scopes_of
 from throttled.store.listed import Claim
-from throttled.store.store import Filter
+from throttled.store.store import Filter, Key
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,13 @@ def _piece(  # noqa: PLR0913, PLR0917 - what goes in, and the three things that 
     """Do a piece of a list; return whether the kernel confirmed it."""
     places, listed = piece
     moment = desk.clock()
-    pasts = desk.store.past([(one.subject, one.scope) for one in listed], moment.wall)
+    keys = [(one.subject, one.scope) for one in listed]
+    pasts = desk.store.past(keys, moment.wall)
+    throttles = [(one.subject, one.scope) for one in listed if one.action == "throttle"]
+    weaker = _rows(desk, name, [key for key in throttles if pasts[key].action == "ban"])
+    if weaker:  # the list itself banned them until now
+        release(desk, name, weaker)
+        pasts = desk.store.past(keys, moment.wall)
     judged = lists.judge(name, listed, pasts, moment.wall)
     decided = {(d.subject, d.scope) for d in judged.decisions}
     known = [
@@ -163,18 +169,23 @@ def remove_keys(
         keys: the entries.
         outcomes: increased.
     """
-    wall = desk.clock().wall
     with _recording(name):
         desk.store.claims.remove(name, keys)
-    rows = [
+    rows = _rows(desk, name, keys)
+    outcomes["removed"] += len(rows)
+    return release(desk, name, rows)
+
+
+def _rows(desk: Desk, name: str, keys: Sequence[Key]) -> list[Snapshot]:
+    """Return what is active of some subjects and came from a list."""
+    wall = desk.clock().wall
+    return [
         row
         for subject, scope in keys
         for row in desk.store.listing.snapshots(
             wall, Filter(scope, subject=subject, origin=origin(name))
         )
     ]
-    outcomes["removed"] += len(rows)
-    return release(desk, name, rows)
 
 
 def remove_entries(desk: Desk, name: str, count: int) -> UnbanManyResult:

@@ -108,8 +108,8 @@ def check(lab: Lab, model: Model) -> None:
     for subject in model.named() - model.banned:
         name = rows[subject].origin.removeprefix("list:")
         assert subject in model.lists[name]
-        if "ban" in {each.get(subject) for each in model.lists.values()}:
-            assert rows[subject].action == "ban"  # an own throttle does not weaken it
+        banned = "ban" in {each.get(subject) for each in model.lists.values()}
+        assert rows[subject].action == ("ban" if banned else "throttle")
 
 
 def again(unban: Step) -> list[Step]:
@@ -132,6 +132,7 @@ def over_own(of: str) -> list[Step]:
 @example(again(("unban many", X, None)))
 @example(again(("unban all", "", None)))
 @example(again(("unban all", "mx", None)))
+@example([("import", "one", [(X, "ban", 6000.0)]), ("import", "one", [(X, "throttle", 600.0)])])
 @example(over_own("ban"))
 @example(over_own("throttle"))
 def test_what_any_list_names_is_active_until_none_does(steps: list[Step]) -> None:
