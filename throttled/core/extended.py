@@ -2,7 +2,8 @@
 
 A peer's or a list's ban of a subject that is banned for a shorter time extends the entry, which
 then has the other's origin. When that is removed, what this host itself decided, what another peer
-banned and what a list names is active again until it ends. Owns no state.
+banned and what a list names is active again until it ends; what a list names also when what took
+the place of its entry expires. Owns no state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ _REMOVED = "fleet-removed"
 #: Peers of which it is known when they were removed.
 _MOST = 256
 _EVER = 1e300
+#: What a list names for less is over with what was active.
+_GRAIN = 1.0
 
 
 def removed(store: Store, wall: float) -> dict[str, float]:
@@ -69,16 +72,40 @@ def remaining(
     kept = {(d.subject, d.scope): d for d in decided}
     pasts = store.past(keys, wall)
     without = {key: _without(past, kept.get(key)) for key, past in pasts.items()}
+    name = of if kind == "list" else ""
+    claims = claimed(pipeline, without, wall, name=name, lists=lists)
+    kept |= {(d.subject, d.scope): d for d in claims}
+    return list(kept.values()), pasts
+
+
+def claimed(
+    pipeline: Pipeline,
+    pasts: Mapping[Key, Past],
+    wall: float,
+    *,
+    name: str = "",
+    lists: Lists | None = None,
+) -> list[Decision]:
+    """Return what lists name of subjects that is stronger than what is active of these.
+
+    Args:
+        pipeline: with the store.
+        pasts: what is known of the subjects, by subject and scope.
+        wall: now.
+        name: of a list that does not count.
+        lists: the judge of lists; None: one without brakes.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
     claims: dict[str, list[Listed]] = {}
-    others = store.claims.others(of if kind == "list" else "", keys, wall)
+    others = pipeline.recorder.store.claims.others(name, list(pasts), wall + _GRAIN)
     for key, claim in others.items():
         entry = Listed(*key, claim.action, claim.until - wall, claim.why)
         claims.setdefault(claim.list, []).append(entry)
     judge = lists or Lists(pipeline.ladder)
-    for name, listed in claims.items():
-        decided = judge.judge(name, listed, without, wall).decisions
-        kept |= {(d.subject, d.scope): d for d in decided}
-    return list(kept.values()), pasts
+    judged = [judge.judge(of, listed, pasts, wall) for of, listed in claims.items()]
+    return [decision for each in judged for decision in each.decisions]
 
 
 def _without(past: Past, decided: Decision | None) -> Past:

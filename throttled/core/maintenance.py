@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from throttled.clock import Moment
+from throttled.core.extended import claimed
 from throttled.core.pipeline import Pipeline
 from throttled.decide import client_peaks
 from throttled.errors import BackendError, StoreError
 from throttled.model import Decision, Snapshot
 from throttled.notify.journal import SHOWN
 from throttled.store.good import day_of
-from throttled.store.store import Shift
+from throttled.store.store import Key, Shift
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,18 @@ class Maintenance:
         for pairs in pipeline.skipped.each("row", rows, ended):
             pipeline.decide([decision for _, decision in pairs], moment)
             found += pairs
+        with suppress(StoreError):  # reported where it is recorded
+            self._follow_lists([(row.subject, row.scope) for row, _ in found], moment)
         return found
+
+    def _follow_lists(self, keys: Sequence[Key], moment: Moment) -> None:
+        """Let what lists name be active where what was in its place expired."""
+        pipeline, store = self._pipeline, self._pipeline.recorder.store
+        named = list(store.claims.others("", keys, moment.wall))
+        if named:  # of most there is nothing
+            pasts = store.past(named, moment.wall)
+            decisions = claimed(pipeline, pasts, moment.wall)
+            pipeline.decide_peers(decisions, pasts, moment, None)
 
     async def _keep_peaks(self) -> None:
         if self._clock().boot - self._peaks_recorded < _PEAKS:

@@ -14,6 +14,7 @@ from throttled.decide.client_peaks import noted
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
 from throttled.model import (
+    Action,
     Decision,
     Entry,
     Event,
@@ -91,6 +92,26 @@ def test_a_ban_ends_in_a_throttle_and_that_in_nothing(world: World) -> None:
     assert world.in_store() == world.in_kernel() == {}
     assert [d.action for d in world.store.decisions(A)] == ["release", "throttle", "ban"]
     assert world.ended == [([("ban", "throttle")], 1), ([("throttle", "release")], 1)]
+
+
+@pytest.mark.parametrize("action", ["ban", "throttle"])
+def test_what_a_list_names_is_active_again_after_a_shorter_own_ban(
+    world: World, action: Action
+) -> None:
+    wall = world.moment.wall
+    what = "operator", 0, wall + 7200, "SBL1"
+    listed = Decision(wall, action, A, "mx", *what, origin="list:drop")
+    world.pipeline.decide([listed], world.moment)
+    world.ban()
+    world.wait(3600)
+    assert world.in_store() == {action: 3600}
+    assert world.in_kernel() == {"throttle": 600} | {action: 3600}
+    world.wait(600)
+    assert world.in_store() == world.in_kernel() == {action: 3000}
+    (row,) = world.store.listing.snapshots(world.moment.wall)
+    assert (row.origin, row.why) == ("list:drop", "SBL1")
+    world.wait(3000)
+    assert world.in_store() == world.in_kernel() == {}
 
 
 def test_of_many_ends_the_first_are_reported_and_all_counted(world: World) -> None:
