@@ -46,6 +46,7 @@ class World:
         parser = Parser(UTC, self.moment.wall)
         self.pipeline = Pipeline(Policy(), Facts(), self.store, self.kernel, parser)
         self.ended: list[tuple[list[tuple[str, str]], int]] = []
+        self.booted = "once"
         self.upkeep = self.another()
 
     def another(self) -> Maintenance:
@@ -54,7 +55,7 @@ class World:
         def ended(ended: Sequence[tuple[Snapshot, Decision]], count: int) -> None:
             self.ended.append(([(row.action, then.action) for row, then in ended], count))
 
-        return Maintenance(self.pipeline, lambda: self.moment, ended)
+        return Maintenance(self.pipeline, lambda: self.moment, ended, self.booted)
 
     def ban(self, subject: str = A, seconds: float = 3600.0) -> None:
         wall = self.moment.wall
@@ -164,6 +165,65 @@ def test_a_clock_set_there_and_back(world: World) -> None:
         world.set_clock(by)
         world.wait(10)
     assert world.in_store() == world.in_kernel() == {"ban": 3570}
+
+
+@pytest.mark.parametrize("by", [DAY, -DAY])
+def test_a_clock_that_is_set_while_stopped(world: World, by: float) -> None:
+    world.ban()
+    world.wait(600)
+    world.set_clock(by)
+    world.upkeep = world.another()
+    assert not world.upkeep.steady(world.moment)
+    asyncio.run(world.upkeep.follow_clock())
+    assert world.in_store() == world.in_kernel() == {"ban": 3000}
+    for _ in range(2):
+        world.upkeep = world.another()  # nothing is moved twice
+        world.wait(1)
+    assert world.in_store() == world.in_kernel() == {"ban": 2998}
+    world.upkeep = world.another()
+    world.wait(2998)
+    assert world.in_store() == world.in_kernel() == {"throttle": 600}
+
+
+def test_what_ended_before_the_clock_was_set_back_does_not_begin_again(world: World) -> None:
+    world.ban(seconds=60)
+    world.moment = Moment(world.moment.wall + 61, world.moment.boot + 61)
+    world.set_clock(-DAY)
+    world.wait(0)
+    assert world.in_store() == world.in_kernel() == {"throttle": 599}
+
+
+def test_a_machine_that_was_booted_has_another_clock(world: World) -> None:
+    world.ban()
+    world.wait(1)
+    world.booted = "twice"
+    world.moment = Moment(world.moment.wall + 600, 10.0)
+    world.upkeep = world.another()
+    world.wait(0)
+    assert world.in_store() == {"ban": 2999}
+    world.store.known.put("clock", b"\xc1", world.moment.wall)  # altered
+    world.set_clock(DAY)
+    assert world.another().steady(world.moment)
+
+
+def test_a_killed_move_is_not_begun_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "_PIECE", 1)
+    for subject in (A, "198.51.100.8"):
+        world.ban(subject)
+    world.wait(0)
+    world.set_clock(DAY)
+
+    async def killed() -> None:
+        running = asyncio.create_task(world.upkeep.run())
+        await asyncio.sleep(0)  # one is moved
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(killed())
+    world.upkeep = world.another()
+    asyncio.run(world.upkeep.follow_clock())
+    ends = {row.subject: row.until for row in world.store.listing.snapshots(0.0)}
+    assert [round(ends[s] - world.moment.wall) for s in (A, "198.51.100.8")] == [3600, 3600 - DAY]
 
 
 def test_a_clock_that_was_wrong_at_the_start(world: World) -> None:
