@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from throttled import address
 from throttled.control.requests import List
 from throttled.control.results import ListResult
 from throttled.control.server import Peer
@@ -13,7 +14,7 @@ from throttled.errors import BackendError, StoreError
 from throttled.model import Entry, Snapshot
 from throttled.operator.desk import Desk
 from throttled.operator.fleet import peers
-from throttled.operator.senders import visible, without_names
+from throttled.operator.senders import refuse_invisible, visible, without_names
 from throttled.operator.unknown import (
     refuse_unknown_limit,
     refuse_unknown_list,
@@ -30,8 +31,11 @@ def active_rows(desk: Desk, request: List, peer: Peer) -> ListResult:
     Raises:
         UsageError: there is no such limit.
         RefusedError: there is no such host in the fleet, or nothing is active from such a list.
+        NotPermittedError: it asks about an account, which is for root alone.
         StoreError: the store cannot be read.
     """
+    if request.within is not None and address.is_named(request.within):
+        refuse_invisible(desk, peer)
     wall = desk.clock().wall
     origin = None if request.peer is None else f"peer:{request.peer}"
     if request.name:
