@@ -216,15 +216,19 @@ def test_after_a_failover_the_new_server_is_used(where: Namespace, tmp_path: Pat
             end.next(Added)
 
 
-def test_sentinels_may_ask_for_a_password(where: Namespace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", ["", "watcher"])
+def test_sentinels_may_ask_for_a_password(where: Namespace, tmp_path: Path, user: str) -> None:
+    options = ["requirepass secret"]
+    if user:
+        options = ["user default off", f"user {user} on >secret allchannels allkeys +@all"]
     server = made(tmp_path / "server")
     with ExitStack() as stack:
         stack.enter_context(where.entered())
         stack.callback(server.kill)
         server.start("--port", str(PORT))
-        url = stack.enter_context(sentinel(tmp_path, "requirepass secret"))
+        url = stack.enter_context(sentinel(tmp_path, *options))
         settings = Connect(url, SITE, "mx1", 86400.0, "mx1")
-        right = replace(settings, sentinel_password="secret")
+        right = replace(settings, sentinel_user=user, sentinel_password="secret")
         with connected(where, tmp_path / "a.sock", right) as end:
             end.next(Up)
         missing = replace(settings, sentinel_password="")

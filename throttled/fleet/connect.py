@@ -141,7 +141,8 @@ async def _server(settings: Connect, tls: dict[str, Any]) -> tuple[str, dict[str
     places, _, name = rest.partition("/")
     options = _timeouts(CONNECT) | tls | ({"ssl": True} if scheme == "sentinels" else {})
     if settings.sentinel_password:
-        options["password"] = settings.sentinel_password
+        user = settings.sentinel_user or None
+        options |= {"username": user, "password": settings.sentinel_password}
     wrong = "refuses the password" if settings.sentinel_password else "asks for a password"
     errors: dict[str, str] = {}
     for place in places.split(","):

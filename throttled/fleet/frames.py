@@ -31,6 +31,7 @@ class Connect(Struct, frozen=True, tag="connect"):
     ca: str = ""  # PEM
     cert: str = ""  # PEM
     key: str = ""  # PEM
+    sentinel_user: str = ""  # "": the default one
     sentinel_password: str = ""
 
 

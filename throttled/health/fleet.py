@@ -17,7 +17,7 @@ _HINTS = {
     "full": "raise its maxmemory; until then nothing of this host is published",
 }
 _REPLICA = "[fleet] server has to name the one that it follows"
-_SENTINELS = "check the name in [fleet] server, and [fleet] sentinel_password; docs/fleet.md"
+_SENTINELS = "check the name in [fleet] server, and its sentinel_user and sentinel_password"
 _REMOVE = "throttled fleet remove {name} --distrust"
 _PEER_HINTS = {
     "forged": "compare `sha256sum {secret}` on both hosts; if equal, another writes to its stream",

@@ -60,6 +60,7 @@ class FleetLink:
             text(settings.ca),
             text(settings.cert),
             text(settings.key),
+            settings.sentinel_user,
             text(settings.sentinel_password),
         )
         self.fleet = Fleet(

@@ -105,4 +105,4 @@ def test_what_is_wrong_while_it_is_connected_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["refused", "unreachable"])
 def test_where_no_sentinel_answers_the_hint_names_their_password(kind: str) -> None:
     down = Down(kind, "no Sentinel names the server office: s1:26379 asks for a password")  # type: ignore[arg-type]
-    assert "[fleet] sentinel_password" in error(down)[1]
+    assert "sentinel_user and sentinel_password" in error(down)[1]
