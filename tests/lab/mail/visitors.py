@@ -162,10 +162,11 @@ class Visitors:
         Raises:
             RuntimeError: it failed; what it said is on standard error.
         """
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(patience)
-        self._process.terminate()
-        out, _ = self._process.communicate(timeout=DEADMAN)
+        try:  # after hours there is more to read than a pipe holds
+            out, _ = self._process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            out, _ = self._process.communicate(timeout=DEADMAN)
         if not out:  # one that is about to end anyway may die of the signal
             raise RuntimeError(f"visitors failed: {self._process.args!r}")
         return msgspec.json.decode(out, type=Visits)
