@@ -384,7 +384,8 @@ class Engine:
         further: list[Crossing] = []
         for state in scopes.values():
             pending, others = state.drain()
-            crossings += (replace(c, lines=self.lines(c.subject)) for c in pending)
+            lines = {subject: self.lines(subject) for subject in {c.subject for c in pending}}
+            crossings += (replace(c, lines=lines[c.subject]) for c in pending)
             further += others
         return crossings, further
 
