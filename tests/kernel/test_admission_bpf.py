@@ -119,6 +119,21 @@ def test_what_drifted_is_corrected(ends: Ends, group: Path, admission: Bpf) -> N
             assert connect(ends, "198.18.1.1") is None
 
 
+def test_what_came_and_went_while_somebody_counted_is_no_drift(
+    ends: Ends, group: Path, admission: Bpf
+) -> None:
+    """On a busy machine tenths of a second lie between inet_diag's answer and the correction."""
+    with listen(ends[0], group, SERVER4, 25), ExitStack() as stack:
+        start(ends, admission, 10)
+        admission.counts()
+        for n in range(3):
+            stack.enter_context(connect(ends, f"198.18.2.{n}") or pytest.fail("refused"))
+        admission.correct(0)
+        assert admission.counts().open == 3
+        admission.correct(2)
+        assert admission.counts().open == 2
+
+
 def test_what_was_open_before_is_counted_but_for_known_clients(
     ends: Ends, group: Path, admission: Bpf
 ) -> None:
@@ -240,6 +255,21 @@ def test_who_forges_first_and_connects_then_gets_little_more_than_the_cap(
             until(lambda: opened(ends) >= 40, "the cap is reached")
         burst(ends, stack, 300)
         assert opened(ends) <= 40 + 40 // 8 + 1
+
+
+@pytest.mark.parametrize("limits", [AdmissionLimits(4), AdmissionLimits(8), AdmissionLimits(80)])
+def test_forged_syns_take_none_of_few_places(
+    ends: Ends, group: Path, admission: Bpf, limits: AdmissionLimits
+) -> None:
+    """A few dozen a second; strangers have all but four places."""
+    with listen(ends[0], group, SERVER4, 25), ExitStack() as stack:
+        ends[0].call(admission.start, (25,), limits, ())
+        for n in range(limits.cap - 4):
+            stack.enter_context(connect(ends, f"198.18.2.{n}") or pytest.fail("refused"))
+        with flood.flood(ends[1], SERVER4, 25, rate=50):
+            until(lambda: admission.counts().dropped > 50, "forged SYNs are dropped, or none")
+            for n in range(4):
+                stack.enter_context(connect(ends, f"198.18.1.{n}", 8.0) or pytest.fail("refused"))
 
 
 def test_ipv4_at_a_listener_for_both(ends: Ends, group: Path, admission: Bpf) -> None:

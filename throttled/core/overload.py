@@ -2,10 +2,11 @@
 
 `throttled.decide.overload` decides, `throttled.enforce.admission` counts and drops. Here the two
 meet the open connections, which inet_diag lists. Whatever fails (the kernel, the store) means that
-everybody is admitted. Owns the `Admission` of the scope, and since when each session is open.
+everybody is admitted. Owns the `Admission` of the scope.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -15,11 +16,12 @@ from throttled.address import unpack
 from throttled.clock import Moment
 from throttled.control.overload import NOBODY, READING, Delayed, OverloadStatus
 from throttled.core.known_good import KnownGood
+from throttled.core.waits import Waits
 from throttled.decide.overload import (
     PACE,
     Delays,
+    Look,
     Passing,
-    Place,
     Processes,
     at_once,
     to_end,
@@ -40,15 +42,9 @@ log = logging.getLogger("throttled")
 #: that another program removed, a Postfix that was started again elsewhere.
 _AGAIN, _SOON = 60.0, 5.0
 _RENEW, _CORRECT = 1.0, 2.0
-#: Between two looks at the open connections no more seconds count, so that a daemon that was
-#: stopped for a while ends nobody for that.
-_LOOK = 2.5
-#: Who waits longer waits for no process that is being started: that service has all it may have, or
-#: its processes do not start. The others have room nevertheless.
-_STUCK = 5.0
-#: Connections that the addresses of a pool may have that are not known good by themselves, with the
-#: smallest cap; else a quarter of the cap, which is what is reserved.
-_POOL = 2
+#: With the smallest cap, else a quarter of it, as is reserved: connections that the addresses of a
+#: pool may have that are not known good by themselves; more are many for a known good network.
+_FEW = 2
 _NETWORKS = 5
 _NOTHING = AdmissionCounts()
 
@@ -102,11 +98,7 @@ class Strangers:
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
-        self._looked = 0.0  # boot clock, of the latest look at the connections
-        self._queued: dict[bytes, float] = {}  # seconds of those that no process has accepted
-        #: Seconds in which each waited, and in which Postfix waited for it, since a process
-        #: accepted it, or greeted it, by the kernel's cookie.
-        self._spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
+        self._waits = Waits()
 
     @property
     def active(self) -> bool:
@@ -120,6 +112,10 @@ class Strangers:
             return False
         more = self._counts.open > self._processes.ready
         return more or self.delays.since > 0 or not self._admission.exact
+
+    @property
+    def _few(self) -> int:
+        return max(_FEW, self.wanted.cap // 4)
 
     def follow(self, wanted: Wanted) -> None:
         """Take what holds now; limits of a started means change with the next step."""
@@ -162,16 +158,11 @@ class Strangers:
         if admission is None:
             return
         ours = [s for s in sockets if s.port in self.wanted.ports]
-        most = max(_POOL, self.wanted.cap // 4)
-        self._known.crowded(self.scope, (s.far for s in ours), most, now.wall)
+        self._known.crowded(self.scope, (s.far for s in ours), self._few, now.wall)
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
-        passed, self._looked = min(now.boot - self._looked, _LOOK), now.boot
-        self._queued = {
-            s.identity: self._queued.get(s.identity, -passed) + passed for s in ours if not s.inode
-        }
+        self._waits.look(ours, now.boot)
         self._see(ours, strangers, now.boot)
-        self._spend(strangers, passed)
         if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
             try:
@@ -180,7 +171,7 @@ class Strangers:
                 self._failed(error, now)
                 return
         if self._limits is not None and self._limits.dropping:
-            self._end(strangers)
+            self._end(ours, strangers)
 
     def stop(self) -> None:
         """Admit everybody. Idempotent."""
@@ -188,8 +179,8 @@ class Strangers:
             with suppress(BackendError):
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
-        self.delays, self.open, self._spent, self._queued = Delays(), 0, {}, {}
-        self.starting, self._passing = False, Passing()
+        self.delays, self.open, self.starting = Delays(), 0, False
+        self._passing, self._waits = Passing(), Waits()
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -272,21 +263,9 @@ class Strangers:
         if changes:
             admission.remove_known([subject for subject, added in changes.items() if not added])
             admission.add_known([subject for subject, added in changes.items() if added])
-        counts, before = admission.counts(), self._counts
-        self._counts = counts
-        paced = max(0, counts.dropped_pace - before.dropped_pace)
-        self.starting = admission.exact and paced > 0
-        dropped = max(0, counts.dropped - before.dropped)
-        self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
-        if not admission.exact and self.open < self.wanted.cap:  # dropped because of `places`
-            self._over_cap = 0
-        above = self._over_cap
-        if admission.exact:
-            admitted = max(0, counts.admitted - before.admitted)
-            above += self._passing.step(now.boot, paced, admitted, self.wanted.cap)
-        change = self.delays.step(
-            now.boot, above, dropped - above, self.wanted.turn, self.wanted.cap
-        )
+        look = self._look(admission, now.boot)
+        self.starting = admission.exact and look.paced > 0
+        change = self.delays.step(now.boot, look, self.wanted.turn, self.wanted.cap)
         limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:
             admission.limit(limits)
@@ -307,6 +286,23 @@ class Strangers:
         elif change.ended:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)
 
+    def _look(self, admission: Admission, at: float) -> Look:
+        """Return what happened since the look before."""
+        counts, before = admission.counts(), self._counts
+        self._counts = counts
+        self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
+        paced = max(0, counts.dropped_pace - before.dropped_pace)
+        turned = max(0, counts.dropped_turn - before.dropped_turn)
+        admitted = max(0, counts.admitted - before.admitted)
+        if admission.exact:
+            passing = self._passing.step(at, paced, admitted, self.wanted.cap)
+            above, paced = self._over_cap + passing, paced - passing
+            return Look(above, paced, turned, admitted, counts.networks, counts.open)
+        if self.open < self.wanted.cap:  # dropped because of `places`
+            self._over_cap = 0
+        others = max(0, counts.dropped - before.dropped) - self._over_cap
+        return Look(self._over_cap, 0, others, admitted, open=self.open)
+
     def _limits_of(self, admission: Admission, *, dropping: bool) -> AdmissionLimits:
         few = self.open < at_once(self.wanted.cap)
         pace = 0 if admission.exact else at_once(self.wanted.cap) if few else PACE
@@ -316,47 +312,39 @@ class Strangers:
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
         """Count the processes, and the connections that wait for one."""
-        waiting = {key for key, seconds in self._queued.items() if seconds <= _STUCK}
+        waiting = self._waits.queued()
         known = len(ours) - len(strangers) - len(waiting - {s.identity for s in strangers})
         self._processes.see(at, len(ours) - len(waiting), known, len(waiting))
 
-    def _spend(self, strangers: Sequence[Socket], passed: float) -> None:
-        """Count the time since the latest look for whom each session waits now."""
-        spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
-        for s in strangers:
-            key, waits = (s.identity, s.spoken), s.waits and s.spoken
-            if s.inode and key not in self._spent:
-                spent[key] = 0.0, 0.0
-            elif s.inode:
-                owed, waited = self._spent[key]
-                spent[key] = owed + passed * (not waits), waited + passed * waits
-        self._spent = spent
-
-    def _end(self, strangers: Sequence[Socket]) -> None:
-        """End the sessions that waste places, as far as others wait for these."""
+    def _end(self, ours: Sequence[Socket], strangers: Sequence[Socket]) -> None:
+        """End the sessions that waste places or processes, as far as others wait for these."""
+        some, wanted = strangers, self._over_cap if self.delays.full else 0
         if not self.delays.full and len(strangers) <= self.wanted.cap:
-            return
-        places = [
-            Place(
-                s.identity,
-                self._spent[s.identity, s.spoken][s.waits and s.spoken]
-                if s.inode
-                else self._queued[s.identity],
-                s.received,
-                s.waits and s.spoken,
-                not s.inode,
-            )
-            for s in strangers
-        ]
-        wanted = self._over_cap if self.delays.full else 0
+            some, wanted = self._in_the_way(ours)
+        places = [self._waits.place(each) for each in some]
         about = self.wanted.cap, wanted, self.wanted.idle, self.wanted.greeting
         keys = {place.key for place in to_end(places, *about)}
         if keys:
-            ending = [s for s in strangers if s.identity in keys]
+            ending = [s for s in some if s.identity in keys]
             ended = self._end_sessions(ending)
             self.ended += ended
-            some = ", ".join(sorted({unpack(s.far) for s in ending})[:_NETWORKS])
-            log.debug("ended %d idle sessions in %s: %s", ended, self.scope, some)
+            whose = ", ".join(sorted({unpack(s.far) for s in ending})[:_NETWORKS])
+            log.debug("ended %d idle sessions in %s: %s", ended, self.scope, whose)
+
+    def _in_the_way(self, ours: Sequence[Socket]) -> tuple[list[Socket], int]:
+        """Return the sessions that may be ended for known good clients, and how many are wanted.
+
+        Those of strangers, where a known good client waits for a process; where one of a network
+        with few connections does, those of networks with many too, unless they are protected: two
+        messages on two days are cheap.
+        """
+        late = {s for s in ours if self._waits.late(s)}
+        many, protects = Counter(_network(s) for s in ours), self._known.protects
+        good = {s for s in ours if (s.far, self.scope) in self._known}
+        first = {s for s in good if many[_network(s)] <= self._few or protects(s.far)}
+        at, at_first = ({s.port for s in some & late} for some in (good, first))
+        others = [s for s in ours if s.inode and s not in first]
+        return [s for s in others if s.port in (at_first if s in good else at)], len(late)
 
     def _failed(self, error: BackendError, now: Moment) -> None:
         if self.error is None:
@@ -365,3 +353,8 @@ class Strangers:
         again = _AGAIN if self._admission is None else _SOON
         self.stop()
         self.error, self._tried = error, now.boot - _AGAIN + again
+
+
+def _network(connection: Socket) -> bytes:
+    far = connection.far
+    return far[: 3 if len(far) == 4 else 8]  # a /24, a /64
