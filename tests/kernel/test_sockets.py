@@ -275,12 +275,12 @@ def test_a_session_goes_on_while_the_server_owes_a_reply(
         spoken(end, b"a message.")
     endings = Endings()
     assert endings.end([ban(source)], PORTS, 0.0) == 0
-    assert endings.again(PORTS, 299.0) == 0
+    assert endings.end([], PORTS, 299.0) == 0
     if not read:
         spoken(end, b"a message.")
-    assert endings.again(PORTS, 299.0) == 0
+    assert endings.end([], PORTS, 299.0) == 0
     end.sendall(b"250 taken")
-    until(lambda: endings.again(PORTS, 299.0) == 1, "the session ended after the reply")
+    until(lambda: endings.end([], PORTS, 299.0) == 1, "the session ended after the reply")
     assert (is_ended(end), endings.pending) == (True, {})
     assert client.recv(100) == b"250 taken"
 
@@ -293,9 +293,9 @@ def test_the_time_in_which_a_reply_is_waited_for_is_bounded(server: Server) -> N
     for decision, seconds in ((ban("198.18.0.1"), 300.0), (cause, 5.0)):
         endings = Endings()
         assert endings.end([decision], PORTS, 1000.0) == 0
-        assert endings.again(PORTS, 1000.0 + seconds - 0.1) == 0
+        assert endings.end([], PORTS, 1000.0 + seconds - 0.1) == 0
         assert len(endings.pending) == 1
-        assert endings.again(PORTS, 1000.0 + seconds) == 0
+        assert endings.end([], PORTS, 1000.0 + seconds) == 0
         assert endings.pending == {}
     assert not is_ended(end)
 

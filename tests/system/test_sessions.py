@@ -131,11 +131,11 @@ def test_a_throttle_leaves_a_message_its_reply(lab: Lab, client: Client) -> None
     with slow_cleanup(lab), lab.server.entered():
         client.sock.sendall(f"Subject: {subject}\r\n\r\ntext\r\n.\r\n".encode())
         assert endings.end([throttle(port=port)], PORTS, 0.0) == 0
-        assert endings.again(PORTS, 1.0) == 0
+        assert endings.end([], PORTS, 1.0) == 0
         assert len(endings.pending) == 1
     assert client.reply().startswith("250 2.0.0 Ok: queued")
     with lab.server.entered():
-        netns.until(lambda: endings.again(PORTS, 1.0) == 1, "the session is ended")
+        netns.until(lambda: endings.end([], PORTS, 1.0) == 1, "the session is ended")
     assert client.is_over()
     netns.until(lambda: copies(lab, subject), "the message is delivered")
     assert copies(lab, subject) == 1
@@ -154,7 +154,7 @@ def test_the_session_of_an_smtpd_is_ended_and_no_other(lab: Lab, client: Client)
         with lab.server.entered():
             netns.until(partial(answered, other), "the kernel shows that it was answered")
             endings.end([throttle(pid)], PORTS, 0.0)
-            netns.until(lambda: not endings.pending or endings.again(PORTS, 1.0), "it is ended")
+            netns.until(lambda: not endings.pending or endings.end([], PORTS, 1.0), "it is ended")
         assert other.is_over()
         assert client.say("HELO x.example").startswith("250 ")
         assert client.say("QUIT").startswith("221 ")

@@ -200,25 +200,22 @@ class Replay:
                 event = events[len(events) - length_hint(pending) - 1]
                 self._pipeline.skipped.add("event", error, event)
         self.summary.lines += parsed.lines
+        for kind, count in parsed.kinds.items():
+            self.summary.events[kind] = self.summary.events.get(kind, 0) + count
 
-    def _count(self, pending: Iterator[Event | None]) -> Iterator[Decision | Report]:
+    def _count(self, pending: Iterator[Event]) -> Iterator[Decision | Report]:
         step = self._pipeline.engine.step
-        events = self.summary.events
         summary = self.summary
         senders = self._pipeline.senders
         connections = senders.connections
         due, log = self._due, self._log
         for event in pending:
-            if event is None:
-                continue
-            kind = event.kind
-            events[kind] = events.get(kind, 0) + 1
             at = summary.last = event.time
             if at >= due or at < due - _BACK:
                 yield from self._settle(at)
                 due = self._due
             step(event, at, log, offset=-1)  # what is not kept needs no lines to be found again
-            about = event.message is not None or (connections and kind == "connect")
+            about = event.message is not None or (connections and event.kind == "connect")
             if about and self._pipeline.engine.ours(event, log):
                 senders.step(event, at)
 

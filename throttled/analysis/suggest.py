@@ -88,10 +88,9 @@ def suggest(
 
 def _count(parsed: Parsed, watch: Watch, skipped: Skipped) -> list[float]:
     """Count the events of some lines; return their times."""
-    events = [event for event in parsed.events if event is not None]
     parsed.report(skipped)
-    skipped.run("event", events, watch.step)
-    return [event.time for event in events]
+    skipped.run("event", parsed.events, watch.step)
+    return [event.time for event in parsed.events]
 
 
 def suggest_stored(config: Config, facts: Facts, now: float) -> Findings:

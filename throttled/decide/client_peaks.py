@@ -1,12 +1,11 @@
 """Peaks of clients that an engine noted, until the store has them. Pure.
 
-Owns nothing: a peak is in the table of its gauge.
+Owns nothing: a peak is in its gauge.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from throttled.decide.highest import PeakCounters, PeakDistinct
 from throttled.decide.limits import CountGauge, NameGauge
 from throttled.model import Peak, Scope
 from throttled.settings import Count
@@ -19,8 +18,8 @@ def noted(gauges: Gauges, most: int) -> list[Peak]:
     every = (
         Peak(client, gauge.scope, gauge.limit, gauge.count, gauge.within, value)
         for gauge in gauges
-        if isinstance(gauge.table, PeakCounters | PeakDistinct)
-        for client, value in gauge.table.peaks.highest.items()
+        if gauge.peaks is not None
+        for client, value in gauge.peaks.highest.items()
     )
     return list(islice(every, most))
 
@@ -32,8 +31,8 @@ def watched(gauges: Gauges) -> list[tuple[Scope, str, Count, float]]:
 
 def recorded(gauges: Gauges, peaks: Iterable[Peak]) -> None:
     """Remove the peaks that are recorded in the store."""
-    tables = {(g.scope, g.limit, g.within): g.table for g in gauges if not g.kernel}
+    known = {(g.scope, g.limit, g.within): g.peaks for g in gauges if not g.kernel}
     for peak in peaks:
-        table = tables.get((peak.scope, peak.limit, peak.within))
-        if isinstance(table, PeakCounters | PeakDistinct):
-            table.peaks.written(peak.client, peak.value)
+        noted = known.get((peak.scope, peak.limit, peak.within))
+        if noted is not None:
+            noted.written(peak.client, peak.value)

@@ -382,7 +382,8 @@ class Engine:
         acquitted: list[tuple[str, Scope]] = []
         for state in scopes.values():
             pending, others, cleared = state.drain()
-            crossings += [replace(c, lines=self.lines(c.subject)) for c in pending]
+            lines = {subject: self.lines(subject) for subject in {c.subject for c in pending}}
+            crossings += [replace(c, lines=lines[c.subject]) for c in pending]
             further += others
             acquitted += [(client, state.scope) for client in cleared]
         return crossings, further, acquitted

@@ -93,7 +93,8 @@ class Guessing:
             evidence.
         """
         source = _source(client)
-        if not self.settings.enabled or self._proven(source, at):
+        tag = hash(source)
+        if not self.settings.enabled or self._proven(tag, at):
             return 0
         tick = int(at * self._per_second)
         known = self._accounts.get(account)
@@ -102,7 +103,7 @@ class Guessing:
             known = self._accounts[account] = _Account(tick)
         elif tick > known.tick:
             self._move(known, tick)
-        self._count(known, hash(source), tick, count)
+        self._count(known, tag, tick, count)
         if known.tries <= self.settings.tries:
             return 0
         if not known.reported:
@@ -138,8 +139,9 @@ class Guessing:
 
     def network(self, account: str, client: str) -> str:
         """Return the IPv6 /64 of a client from which more than one failure on an account came."""
-        source, known = _source(client), self._accounts.get(account)
-        if known is None or source == client:
+        source = _source(client)
+        known = None if source == client else self._accounts.get(account)
+        if known is None:
             return ""
         return source if meter.total(known.sources.get(hash(source), 0)) > 1 else ""
 
@@ -180,23 +182,24 @@ class Guessing:
         """Return how many accounts and sources are tracked."""
         return len(self._accounts), self._sources
 
-    def _proven(self, source: str, at: float) -> bool:
-        last = self._good.get(hash(source))
+    def _proven(self, tag: int, at: float) -> bool:
+        last = self._good.get(tag)
         return last is not None and at - last <= float(self.settings.within)
 
     def _counted(self, failures: int) -> int:
         return min(failures, self.settings.tries_each)
 
     def _count(self, known: _Account, tag: int, tick: int, count: int) -> None:
-        own = known.sources.get(tag)
-        if own is None and len(known.sources) >= _OF_ONE:
+        before = known.sources.get(tag)
+        if before is None and len(known.sources) >= _OF_ONE:
             return
-        before = meter.advance(own or 0, known.tick)
-        after, total = meter.add(before, tick, count)
+        # The meters of an account are at its tick, so is a new one.
+        after, total = meter.add(before or meter.advance(0, known.tick), tick, count)
         if total:  # else its line came later than the window is long
-            self._sources += own is None
+            self._sources += before is None
             known.sources[tag] = after
-            known.tries += self._counted(total) - self._counted(meter.total(before))
+            most = self.settings.tries_each
+            known.tries += min(total, most) - min(meter.total(before or 0), most)
 
     def _move(self, known: _Account, tick: int) -> None:
         """Move an account on to an eighth of the window."""

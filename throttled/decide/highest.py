@@ -1,6 +1,6 @@
-"""Tables that record peaks: the highest value of each client. Pure: no clock, no I/O.
+"""Peaks: the highest value that each client reached in a limit. Pure: no clock, no I/O.
 
-Owns the peaks of at most `cap` clients a table, and of as many again that prove good while it is
+Owns those of at most `cap` clients a limit, and of as many again that prove good while it is
 full; other clients are then left out, and `full` is set. The daemon moves the peaks into its store,
 which empties the table; `suggest` keeps them to the end of its logs.
 """
@@ -8,8 +8,6 @@ which empties the table; `suggest` keeps them to the end of its logs.
 from collections.abc import Container
 
 from msgspec import Struct, field
-
-from throttled.decide.tables import Counters, Distinct
 
 
 class Peaks(Struct):
@@ -40,35 +38,3 @@ class Peaks(Struct):
         if self.highest.get(client) == value:
             del self.highest[client]
             self.full = self.full and bool(self.highest)
-
-
-class PeakCounters(Counters):
-    """Counters that record peaks."""
-
-    __slots__ = ("peaks",)
-
-    def __init__(self, within: float, cap: int, peaks: Peaks) -> None:
-        super().__init__(within, cap)
-        self.peaks = peaks
-
-    def add(self, key: str, at: float, count: int) -> int:
-        """Count, record the peak, and return how many there now are within the window."""
-        value = super().add(key, at, count)
-        self.peaks.add(key, value)
-        return value
-
-
-class PeakDistinct(Distinct):
-    """Distinct names that record peaks."""
-
-    __slots__ = ("peaks",)
-
-    def __init__(self, within: float, cap: int, most: int, peaks: Peaks) -> None:
-        super().__init__(within, cap, most)
-        self.peaks = peaks
-
-    def add(self, key: str, at: float, name: str | int) -> int:
-        """Count, record the peak, return the number of distinct names within the window."""
-        value = super().add(key, at, name)
-        self.peaks.add(key, value)
-        return value

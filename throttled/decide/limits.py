@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from throttled.address import is_network, version
 from throttled.decide.allowance import KINDS, Kind, kind_of, threshold
-from throttled.decide.highest import PeakCounters, PeakDistinct, Peaks
+from throttled.decide.highest import Peaks
 from throttled.decide.overrides import Overrides
 from throttled.decide.sums import Sums
 from throttled.decide.tables import Counters, Distinct
@@ -60,6 +60,7 @@ class Gauge(Struct, Generic[Table, Crowd]):
     others: Overrides
     table: Table
     networks: Crowd
+    peaks: Peaks | None = None  # the highest values of clients, where they are noted
     slow: bool = False  # the throttle of an address is slower than the configured one
     kernel: bool = False  # counts what the kernel saw; else what the log says
     usual: int = 0  # the lower of `soft` and `hard`
@@ -197,22 +198,19 @@ class Gauges(Struct):
         good = policy.good if limit.factor is None else replace(policy.good, factor=limit.factor)
         slow = paces[0] < pace(policy, None)
         about = (name, count, scope, within, soft, hard, multiple, paces, known, good, others)
+        noted = Peaks(peaks) if peaks else None
         if count == "auth_users":
             highest = max([soft if hard == NEVER else hard, *others.thresholds])
             most = 1 + policy.good.memory * highest
             names = Distinct(within, clients, most)
-            if peaks:
-                names = PeakDistinct(within, clients, most, Peaks(peaks))
             together = Distinct(within, networks, 1 + multiple * highest)
-            gauge = Gauge(*about, names, together, slow)
+            gauge = Gauge(*about, names, together, noted, slow)
             names.more = together.more = gauge.more_names
             self.auth_users.append(gauge)
             return
-        table = Counters(within, clients)
-        if peaks:
-            table = PeakCounters(within, clients, Peaks(peaks))
         group: list[CountGauge] = getattr(self, count)
-        group.append(Gauge(*about, table, Sums(within, networks, least), slow))
+        table = Counters(within, clients)
+        group.append(Gauge(*about, table, Sums(within, networks, least), noted, slow))
         if count == "connections":
             sums = Sums(within, networks, least)
             self.handshakes.append(Gauge(*about, Counters(within, clients), sums, kernel=True))
@@ -233,9 +231,8 @@ class Gauges(Struct):
     def add_good_peaks(self, client: str, at: float) -> None:
         """Note what a client that just proved good has reached, where there is no more room."""
         for gauge in self.all():
-            table = gauge.table
-            if isinstance(table, PeakCounters | PeakDistinct) and table.peaks.full:
-                table.peaks.add_good(client, table.value(client, at))
+            if gauge.peaks is not None and gauge.peaks.full:
+                gauge.peaks.add_good(client, gauge.table.value(client, at))
 
     def adopt(self, before: "Gauges") -> None:
         """Take over the counts of limits whose window stays; thresholds make no difference.
@@ -251,6 +248,7 @@ class Gauges(Struct):
                 if (gauge.limit, gauge.within) in counted:
                     known = counted[gauge.limit, gauge.within]
                     gauge.table, gauge.networks = known.table, known.networks
+                    gauge.peaks = known.peaks
                     gauge.networks.watch(gauge.network_least)
         names = {(gauge.limit, gauge.within): gauge for gauge in before.auth_users}
         for gauge in self.auth_users:
@@ -260,6 +258,7 @@ class Gauges(Struct):
                 for table, own in ((known.table, gauge.table), (known.networks, gauge.networks)):
                     table.most, table.more = own.most, own.more
                 gauge.table, gauge.networks = known.table, known.networks
+                gauge.peaks = known.peaks
 
 
 def pace(policy: Policy, rate: ThrottleRate | None) -> float:

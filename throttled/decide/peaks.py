@@ -1,6 +1,6 @@
 """What every client reached at the most within the window of each limit. Pure: no clock, no I/O.
 
-An engine for each scope counts as usual, with thresholds out of reach, and its tables record peaks.
+An engine for each scope counts as usual, with thresholds out of reach, and its gauges note peaks.
 Good clients delivered mail or logged in, in that scope; the others are strangers.
 
 Owns the peaks: at most `max_clients` strangers for each limit and scope, and as many good clients.
@@ -10,7 +10,7 @@ Later ones are left out, and `full` is set. Of user names 256 are distinguished.
 from msgspec import Struct
 
 from throttled.decide.engine import Engine
-from throttled.decide.highest import PeakCounters, PeakDistinct, Peaks
+from throttled.decide.highest import Peaks
 from throttled.decide.limits import CountGauge, Meter, NameGauge
 from throttled.decide.sender_peaks import SenderPeaks
 from throttled.decide.tables import Distinct
@@ -65,13 +65,11 @@ class Scoped:
         self.full = False
 
     def _watch(self, gauge: CountGauge | NameGauge, cap: int) -> Watched:
-        peaks = Peaks(cap, self.good)
-        watched = Watched(gauge, gauge.read("", 0.0), peaks)
+        gauge.peaks = Peaks(cap, self.good)
+        watched = Watched(gauge, gauge.read("", 0.0), gauge.peaks)
         gauge.out_of_reach()
         if isinstance(gauge.table, Distinct):
-            gauge.table = PeakDistinct(gauge.within, cap, _NAMES, peaks)
-        else:
-            gauge.table = PeakCounters(gauge.within, cap, peaks)
+            gauge.table = Distinct(gauge.within, cap, _NAMES)
         return watched
 
     def settle(self) -> None:

@@ -136,6 +136,8 @@ class Scoped:
             network = network_of(client)
             for gauge in group:
                 value = gauge.table.add(client, at, count)
+                if gauge.peaks is not None:
+                    gauge.peaks.add(client, value)
                 share, banned = count, False
                 if value > gauge.least:
                     share = max(0, share - max(0, value - gauge.usual))
@@ -155,6 +157,8 @@ class Scoped:
             self.tried.add(client, self.scope, name, at)
         for gauge in self.gauges.auth_users:
             value = gauge.table.add(client, at, name)
+            if gauge.peaks is not None:
+                gauge.peaks.add(client, value)
             together = 0
             if value > gauge.least:
                 banned = self._weigh(gauge, client, value, at, event)
@@ -174,7 +178,9 @@ class Scoped:
         before, self._pending = self._pending, {}
         for gauge in self.gauges.auth_users:
             for tag in tags if at > now - gauge.within else ():
-                gauge.table.add(client, at, tag)
+                value = gauge.table.add(client, at, tag)
+                if gauge.peaks is not None:
+                    gauge.peaks.add(client, value)
             value = gauge.table.value(client, now)
             if value > gauge.least:
                 self._weigh(gauge, client, value, now, event)

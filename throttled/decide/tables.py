@@ -20,7 +20,7 @@ from throttled.decide import meter
 _add, advance, total = meter.add, meter.advance, meter.total
 
 #: How a name is packed, in bytes: when it was used, then 24 bits of its hash.
-_NAME, _TICK, _DIGEST = 8, 5, 0xFFFFFF
+_NAME, _TICK, _HASH, _DIGEST = 8, 5, 3, 0xFFFFFF
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -161,8 +161,8 @@ class Distinct(Generations[str, bytes]):
         self._per_second = meter.EIGHTHS / within
         self._begin(0)
         self.most = most
-        #: How many names of a client are kept beyond `most`, at a time.
-        self.more: Callable[[str, float], int] = _no_more
+        #: How many names of a client are kept beyond `most`, at a time; None: no more.
+        self.more: Callable[[str, float], int] | None = None
 
     def add(self, key: str, at: float, name: str | int) -> int:
         """Count a name, and return how many distinct ones there are within the window.
@@ -180,20 +180,27 @@ class Distinct(Generations[str, bytes]):
         before = self._young.get(key)
         if before is None:
             before = self._make_room(key, at) or b""
-        now, digest = self._now, (hash(name) & _DIGEST).to_bytes(_NAME - _TICK)
-        names = before
+        now, digest = self._now, (hash(name) & _DIGEST).to_bytes(_HASH)
         place = before.find(digest)
-        if place < 0 and before[-_NAME : _TICK - _NAME] <= now:
+        if place < 0 and before[-_NAME:-_HASH] <= now:
             names = before + now + digest
-        elif place % _NAME != _TICK or before[place - _TICK : place] != now:
+        elif place % _NAME == _TICK and before[place - _TICK : place] == now:
+            names = before
+        else:
             names = _used(before, now + digest)
-        start = len(names) - self.most * _NAME
-        if start > 0:
-            start = max(0, start - self.more(key, at) * _NAME)
-        if start > 0 or names[:_TICK] < self._oldest:
-            names = names[_expired(names, max(0, start), self._oldest) :]
+        count = len(names) // _NAME
+        if count > self.most or names[:_TICK] < self._oldest:
+            names = self._latest(names, key, at)
+            count = len(names) // _NAME
         self._young[key] = names
-        return len(names) // _NAME
+        return count
+
+    def _latest(self, names: bytes, key: str, at: float) -> bytes:
+        """Return those names of a client that are kept."""
+        start = max(0, len(names) - self.most * _NAME)
+        if start and self.more is not None:
+            start = max(0, start - self.more(key, at) * _NAME)
+        return names[_expired(names, start, self._oldest) :]
 
     def _begin(self, tick: int) -> None:
         """Remember an eighth as it is packed, and the oldest of the window that ends with it."""
@@ -221,10 +228,6 @@ def _expired(names: bytes, start: int, oldest: bytes) -> int:
     while start < len(names) and names[start : start + _TICK] < oldest:
         start += _NAME
     return start
-
-
-def _no_more(_key: str, _at: float) -> int:
-    return 0
 
 
 def _numbers(names: bytes) -> tuple[int, ...]:

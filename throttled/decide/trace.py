@@ -53,12 +53,11 @@ class Trace:
         """Return up to `most` of the client's latest lines, oldest first."""
         found: list[Line] = []
         number = self._last.get(client)
-        while number is not None and number >= max(0, self._next - self._size):
+        oldest = max(0, self._next - self._size)
+        while number is not None and number >= oldest and len(found) < most:
             slot = number % self._size
             found.append(Line(self._sources[slot], self._offsets[slot]))
-            if len(found) == most:
-                break
-            number = self._before[number % self._size]
+            number = self._before[slot]
         return tuple(reversed(found))
 
     def latest(self) -> list[str]:

@@ -49,17 +49,20 @@ class Endings:
         at: float,
         spared: Callable[[str], object] = lambda _address: False,
     ) -> int:
-        """End the sessions that decisions ask for; return how many have ended.
+        """End the sessions that decisions ask for, and check the pending ones again.
 
         Args:
             decisions: those that were applied.
             ports: the local ports of each scope.
             at: now, on the boot clock.
             spared: returns whether an address inside a banned network is protected.
+
+        Returns:
+            How many have ended.
         """
         banned = _by_port(((d.subject, d.scope) for d in decisions if d.action == "ban"), ports)
         causes = [d for d in decisions if d.action == "throttle" and (d.pid or d.port)]
-        if not banned and not causes:
+        if not banned and not causes and not self.pending:
             return 0
         listening = {port for group in ports.values() for port in group}
         found = opened(listening)
@@ -71,15 +74,6 @@ class Endings:
             for session in _caused(decision, found, ports.get(decision.scope, ())):
                 self.pending.setdefault(session.identity, at + _THROTTLED)
         return self._settle(found, at)
-
-    def again(self, ports: Ports, at: float) -> int:
-        """Check the pending sessions again; return how many have ended.
-
-        Args:
-            ports: the local ports of each scope.
-            at: now, on the boot clock.
-        """
-        return self._settle(opened({port for group in ports.values() for port in group}), at)
 
     def _settle(self, found: Iterable[Socket], at: float) -> int:
         sessions = [session for session in found if session.identity in self.pending]

@@ -89,26 +89,37 @@ class SessionEnder:
         self._pipeline = pipeline
         self._ports = ports
         self._endings = Endings()
+        self._waiting: list[Decision] = []  # whose sessions are to end
         self._task: asyncio.Task[None] | None = None
 
     def __call__(self, decisions: Sequence[Decision]) -> None:
-        """End the sessions that decisions are about; in those it owes a reply, Postfix gives it."""
-        decisions = [d for d in decisions if not is_named(d.subject)]
-        banned = [(d.subject, d.scope) for d in decisions if d.action == "ban"]
-        ending = [*decisions, *self._pipeline.further(now())]
-        self._endings.end(ending, self._ports(), now().boot, partial(self._spared, banned))
-        if self._endings.pending and (self._task is None or self._task.done()):
-            self._task = asyncio.get_running_loop().create_task(self._end_pending())
+        """End the sessions that decisions are about; in those it owes a reply, Postfix gives it.
+
+        Of decisions that follow within `AGAIN` seconds, together after these: in a flood listing
+        the kernel's sockets for each batch costs milliseconds.
+        """
+        self._waiting += (d for d in decisions if not is_named(d.subject))
+        self._waiting += self._pipeline.further(now())
+        if self._waiting and (self._task is None or self._task.done()):
+            self._end()
+            self._task = asyncio.get_running_loop().create_task(self._end_others())
 
     def close(self) -> None:
         """Leave what is pending."""
         if self._task is not None:
             self._task.cancel()
 
-    async def _end_pending(self) -> None:
-        while self._endings.pending:
+    def _end(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        banned = [(d.subject, d.scope) for d in waiting if d.action == "ban"]
+        self._endings.end(waiting, self._ports(), now().boot, partial(self._spared, banned))
+
+    async def _end_others(self) -> None:
+        """End the sessions of later decisions, and those that were owed a reply."""
+        await asyncio.sleep(AGAIN)
+        while self._waiting or self._endings.pending:
+            self._end()
             await asyncio.sleep(AGAIN)
-            self._endings.again(self._ports(), now().boot)
 
     def _spared(self, banned: Sequence[tuple[str, Scope]], client: str) -> bool:
         """Return whether the ban of a network does not apply to a client inside it."""

@@ -16,7 +16,7 @@ from throttled.log_paths import is_journal
 from throttled.model import Facts
 from throttled.parse.parser import Parser
 from throttled.tail import siblings
-from throttled.tail.archive import read_log
+from throttled.tail.archive import pieces, read_log
 from throttled.tail.journal import JournalTail
 
 _SHOWN = 5  # names of other hosts
@@ -90,6 +90,7 @@ def with_hosts(
         return read(path), []
     parse = Parser(zone, reference(path)).event
     labels = {f" {name.partition('.')[0]}".lower() for name in facts.hostnames}
+    foreign = path != "-" and not _mentioned(path, labels)
     begun: list[tuple[list[str], int]] = []
     others: dict[str, None] = {}
     batches = read(path)
@@ -104,9 +105,22 @@ def with_hosts(
                 return _again(path, begun, batches), []
             if event.client and event.host and not local(event.host):
                 others[event.host] = None
-        if path == "-" and others:
+        if others and (path == "-" or foreign):
             break
     return _again(path, begun, batches), list(others)[:_SHOWN]
+
+
+def _mentioned(path: str, texts: Iterable[str]) -> bool:
+    """Return whether one of some texts is anywhere in a log, which is fast: no line is parsed."""
+    wanted = [text.encode() for text in texts]
+    longest = max(map(len, wanted))
+    before = b""
+    for piece, _ in pieces(path):
+        some = before + piece.lower()
+        if any(text in some for text in wanted):
+            return True
+        before = some[-longest:]
+    return False
 
 
 def _again(

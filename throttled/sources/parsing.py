@@ -8,12 +8,14 @@ lines, there is none. Memory: what the pipe between the two takes.
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC
 from fcntl import F_SETPIPE_SZ, fcntl
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
+from operator import length_hint
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
@@ -34,7 +36,8 @@ class Parsed(NamedTuple):
     """Some lines with their events."""
 
     lines: int
-    events: list[Event | None]  # of each line
+    events: list[Event]  # of the lines that have one
+    kinds: dict[str, int]  # how many of each kind
     failed: list[str]  # lines that raise an unexpected error
     consumed: int  # bytes of the file so far
 
@@ -69,17 +72,17 @@ def _long(path: str) -> bool:
 
 
 def _parsed(parser: Parser, lines: list[str], consumed: int) -> Parsed:
-    events: list[Event | None] = []
+    events: list[Event] = []
     failed: list[str] = []
     pending = iter(lines)
-    while len(events) < len(lines):
+    while True:
         try:
-            for line in pending:
-                events.append(parser.event(line))  # noqa: PERF401 - what was read before stays
+            for event in filter(None, map(parser.event, pending)):
+                events.append(event)  # noqa: PERF402 - what was read before stays
+            break
         except Exception:  # noqa: BLE001 - `report` parses that line again
-            failed.append(lines[len(events)])
-            events.append(None)
-    return Parsed(len(lines), events, failed, consumed)
+            failed.append(lines[len(lines) - length_hint(pending) - 1])
+    return Parsed(len(lines), events, Counter(e.kind for e in events), failed, consumed)
 
 
 def _ahead(items: Iterator[Parsed]) -> Iterator[Parsed]:

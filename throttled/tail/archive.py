@@ -70,12 +70,23 @@ def read_log(path: str) -> Iterator[tuple[list[str], int]]:
         SourceError: it cannot be read, or is damaged; good lines before that were yielded.
     """
     splitter = Splitter()
+    consumed = 0
+    for piece, consumed in pieces(path):
+        yield splitter.feed(piece)[0], consumed
+    yield splitter.flush()[0], consumed
+
+
+def pieces(path: str) -> Iterator[tuple[bytes, int]]:
+    """Yield what a log holds, uncompressed, as `read_log` does its lines.
+
+    Raises:
+        SourceError: as there.
+    """
     try:
         with Counted(sys.stdin.fileno() if path == "-" else path, closefd=path != "-") as raw:
             stream = inflate(raw)
             while piece := stream.read1(PIECE):
-                yield splitter.feed(piece)[0], raw.consumed
-            yield splitter.flush()[0], raw.consumed
+                yield piece, raw.consumed
     except SourceError:
         raise
     except UNREADABLE as error:

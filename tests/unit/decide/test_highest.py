@@ -1,22 +1,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throttled.decide.highest import PeakCounters, PeakDistinct, Peaks
+from throttled.decide.highest import Peaks
 
 A, B, C = "198.51.100.1", "198.51.100.2", "198.51.100.3"
 
 
-@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 9)), min_size=1))
-def test_the_highest_ever_shown(done: list[tuple[int, int]]) -> None:
-    counters = PeakCounters(60.0, 100, Peaks(10))
-    shown = [counters.add(A, float(at), count) for at, count in done]
-    assert counters.peaks.highest == {A: max(shown)}
-
-
-def test_distinct_names() -> None:
-    names = PeakDistinct(60.0, 100, 3, Peaks(10))
-    assert [names.add(A, 0.0, name) for name in "aabcd"] == [1, 1, 2, 3, 3]
-    assert names.peaks.highest == {A: 3}
+@given(st.lists(st.integers(1, 9), min_size=1))
+def test_the_highest_ever_shown(shown: list[int]) -> None:
+    peaks = Peaks(10)
+    for value in shown:
+        peaks.add(A, value)
+    assert peaks.highest == {A: max(shown)}
 
 
 def test_strangers_do_not_displace_who_proves_good() -> None:
@@ -58,9 +53,3 @@ def test_a_peak_in_the_store_is_removed() -> None:
     peaks.written(A, 5)
     peaks.written(B, 5)
     assert peaks.highest == {}
-
-
-def test_counters() -> None:
-    counters = PeakCounters(60.0, 100, Peaks(10))
-    assert [counters.add(A, at, 2) for at in (0.0, 1.0, 300.0)] == [2, 4, 2]
-    assert counters.peaks.highest == {A: 4}

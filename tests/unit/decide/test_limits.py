@@ -1,6 +1,5 @@
 from msgspec.structs import replace
 
-from throttled.decide.highest import PeakCounters, PeakDistinct
 from throttled.decide.limits import NEVER, Gauges, Meter, pace
 from throttled.decide.sums import Sums
 from throttled.settings import (
@@ -213,21 +212,25 @@ def test_what_the_kernel_saw_has_a_table_of_its_own() -> None:
     assert after.handshakes[0].read("a", 1000.0).value == 7
 
 
-def test_what_clients_reach_in_the_log_is_recorded_and_good_ones_though_it_is_full() -> None:
+def test_good_clients_are_noted_where_there_is_no_more_room() -> None:
     made = Gauges.of(Policy(), "mx", peaks=1)
-    (logged,), (seen,), names = made.connections, made.handshakes, made.auth_users
-    for client in ("198.51.100.1", "198.51.100.2"):
-        logged.table.add(client, 1000.0, 3)
-        seen.table.add(client, 1000.0, 3)
-        names[0].table.add("198.51.100.1", 1000.0, client)
+    (logged,), names = made.connections, made.auth_users
+    assert logged.peaks is not None
+    assert names[0].peaks is not None
+    logged.table.add("198.51.100.2", 1000.0, 3)
+    for client in ("198.51.100.1", "198.51.100.3"):
+        logged.peaks.add(client, 4)
+    names[0].peaks.add("198.51.100.1", 2)
     made.add_good_peaks("198.51.100.2", 1000.0)
-    assert isinstance(logged.table, PeakCounters)
-    assert logged.table.peaks.highest == {"198.51.100.1": 3, "198.51.100.2": 3}
-    assert isinstance(names[0].table, PeakDistinct)
-    assert names[0].table.peaks.highest == {"198.51.100.1": 2}
-    assert not isinstance(seen.table, PeakCounters)
-    (plain,) = Gauges.of(Policy(), "mx").connections
-    assert not isinstance(plain.table, PeakCounters)
+    assert logged.peaks.highest == {"198.51.100.1": 4, "198.51.100.2": 3}
+    assert names[0].peaks.highest == {"198.51.100.1": 2}
+
+
+def test_peaks_are_noted_where_they_are_asked_for_and_of_the_log_alone() -> None:
+    made = Gauges.of(Policy(), "mx", peaks=1)
+    assert {gauge.limit for gauge in made.all() if gauge.peaks is None} == {"connections"}
+    assert made.handshakes[0].peaks is None
+    assert all(gauge.peaks is None for gauge in Gauges.of(Policy(), "mx").all())
 
 
 def test_other_thresholds_for_addresses_and_networks() -> None:

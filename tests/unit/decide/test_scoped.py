@@ -6,7 +6,7 @@ from lab.daemon.events import A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
 from throttled.decide.scoped import Scoped
 from throttled.decide.tried import Tried
-from throttled.model import Event, Rate
+from throttled.model import Event, Facts, Rate
 from throttled.settings import (
     Guessing,
     Limit,
@@ -468,6 +468,22 @@ def test_names_tried_here_and_elsewhere_add_up() -> None:
     assert (found_one.action, found_one.value, found_one.subject) == ("ban", 11, A)
     (crossing,) = run([auth(names[11], pid=99)], under=under)
     assert (crossing.action, crossing.value) == ("ban", 12)
+
+
+def test_the_most_that_a_client_reached_is_noted() -> None:
+    under = Engine(Policy(), Facts(), peaks=True)
+    under.share_names(Tried(SECRET, 0.0))
+    run([auth("boss"), auth("chief"), auth("boss")], under=under)
+    under.elsewhere(A, "submission", [1, 2], 1000.0, 1000.0)
+    run([auth("boss")], at=200_000.0, under=under)
+    noted = {g.limit: g.peaks.highest for g in under.gauges() if g.peaks and g.peaks.highest}
+    names, failures = {A: 4}, {A: 3}
+    assert noted == {
+        "auth-users": names,
+        "auth-slow": names,
+        "auth": failures,
+        "auth-day": failures,
+    }
 
 
 def test_names_from_elsewhere_say_nothing_of_a_network() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from throttled.errors import SourceError
-from throttled.sources.history import in_order, reference, rotated
+from throttled.model import Facts
+from throttled.sources.history import in_order, reference, rotated, with_hosts
 
 
 def write(path: Path, month: str, written: float) -> str:
@@ -44,3 +45,32 @@ def test_rotated_files_are_found_oldest_first(tmp_path: Path) -> None:
     assert rotated(log) == [two, one, log]
     absent = str(tmp_path / "absent")
     assert rotated(absent) == [absent]
+
+
+def logged(host: str, client: str) -> bytes:
+    line = f"Jan 3 10:00:00 {host} postfix/smtpd[1]: connect from unknown[{client}]\n"
+    return line.encode()
+
+
+def others(log: Path) -> list[str]:
+    lines, names = with_hosts(str(log), Facts(hostnames=frozenset({"mx7.example.org"})), UTC)
+    assert "".join(f"{line}\n" for some, _ in lines for line in some) == log.read_text()
+    return names
+
+
+@pytest.mark.parametrize("shift", range(-24, 25, 3))
+def test_this_host_is_found_wherever_its_name_stands(tmp_path: Path, shift: int) -> None:
+    """As also across the border of two pieces that are read."""
+    log = tmp_path / "mail.log"
+    front = logged("mx1", "198.51.100.7") * 2000
+    log.write_bytes(front[-65_536 + shift :].partition(b"\n")[2] + logged("MX7", "198.51.100.8"))
+    assert others(log) == []
+
+
+def test_another_hosts_log_that_mentions_this_host(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    hosts = logged("mx1", "198.51.100.7") * 2000, logged("mx2", "198.51.100.7")
+    log.write_bytes(hosts[0])
+    assert others(log) == ["mx1"]
+    log.write_bytes(hosts[0] + b"kernel: it is not mx7.example.org \n" + hosts[1])
+    assert others(log) == ["mx1", "mx2"]
