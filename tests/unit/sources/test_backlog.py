@@ -122,7 +122,7 @@ def _kill(store: Store, task: asyncio.Task[None], pieces: int) -> None:
         if not left:
             task.cancel()
 
-    store.positions.record_backlog = killed  # type: ignore[method-assign]
+    store.positions.record_backlog = killed  # type: ignore[assignment,method-assign]
 
 
 @pytest.fixture
