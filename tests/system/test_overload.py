@@ -16,6 +16,7 @@ from lab.mail.session import LETTER, session
 from lab.mail.swarm import Swarm
 from lab.mail.visitors import KNOWN
 from lab.network.netns import SERVER4, until
+from lab.show.scene import attackers, judge, run, until_stopped
 from throttled.control.overload import OverloadStatus
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
@@ -50,6 +51,20 @@ def test_a_botnet_delays_no_mail_of_known_good_clients(lab: Lab, guard: Daemon) 
     assert guard.ask("explain", KNOWN[4])["known_good"] == ["mx", "submission"]
     assert guard.ask("explain", row.delayed[0].network)["known_good"] == []
     assert guard.ask("top")["status"]["overload"][0]["delayed"]
+
+
+def test_few_clients_that_flood_are_banned_and_not_only_delayed(lab: Lab, guard: Daemon) -> None:
+    """Connections dropped before Postfix sees them are counted by no limit.
+
+    It begins while nobody is known good, so that all of Postfix's processes are there.
+    """
+    guard.start()
+    sources = attackers()
+    scene = run(lab, sources, 20.0, done=until_stopped(guard, sources))
+    for kind, each in sources.items():
+        verdict = judge(guard, kind, each, scene.reports[kind])
+        assert verdict.stopped == verdict.sources, kind
+    assert scene.delivered == scene.sent()
 
 
 def connected(lab: Lab, stack: contextlib.ExitStack, number: int, seconds: float = 60.0) -> None:

@@ -18,6 +18,7 @@ from throttled.core.known_good import KnownGood
 from throttled.decide.overload import (
     PACE,
     Delays,
+    Look,
     Passing,
     Place,
     Processes,
@@ -272,21 +273,9 @@ class Strangers:
         if changes:
             admission.remove_known([subject for subject, added in changes.items() if not added])
             admission.add_known([subject for subject, added in changes.items() if added])
-        counts, before = admission.counts(), self._counts
-        self._counts = counts
-        paced = max(0, counts.dropped_pace - before.dropped_pace)
-        self.starting = admission.exact and paced > 0
-        dropped = max(0, counts.dropped - before.dropped)
-        self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
-        if not admission.exact and self.open < self.wanted.cap:  # dropped because of `places`
-            self._over_cap = 0
-        above = self._over_cap
-        if admission.exact:
-            admitted = max(0, counts.admitted - before.admitted)
-            above += self._passing.step(now.boot, paced, admitted, self.wanted.cap)
-        change = self.delays.step(
-            now.boot, above, dropped - above, self.wanted.turn, self.wanted.cap
-        )
+        look = self._look(admission, now.boot)
+        self.starting = admission.exact and look.paced > 0
+        change = self.delays.step(now.boot, look, self.wanted.turn, self.wanted.cap)
         limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:
             admission.limit(limits)
@@ -306,6 +295,23 @@ class Strangers:
             )
         elif change.ended:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)
+
+    def _look(self, admission: Admission, at: float) -> Look:
+        """Return what happened since the look before."""
+        counts, before = admission.counts(), self._counts
+        self._counts = counts
+        self._over_cap = max(0, counts.dropped_cap - before.dropped_cap)
+        paced = max(0, counts.dropped_pace - before.dropped_pace)
+        turned = max(0, counts.dropped_turn - before.dropped_turn)
+        admitted = max(0, counts.admitted - before.admitted)
+        if admission.exact:
+            passing = self._passing.step(at, paced, admitted, self.wanted.cap)
+            above, paced = self._over_cap + passing, paced - passing
+            return Look(above, paced, turned, admitted, counts.networks, counts.open)
+        if self.open < self.wanted.cap:  # dropped because of `places`
+            self._over_cap = 0
+        others = max(0, counts.dropped - before.dropped) - self._over_cap
+        return Look(self._over_cap, 0, others, admitted, open=self.open)
 
     def _limits_of(self, admission: Admission, *, dropping: bool) -> AdmissionLimits:
         few = self.open < at_once(self.wanted.cap)

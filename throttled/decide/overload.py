@@ -12,11 +12,13 @@ second, and known good clients wait in the same queue. So of strangers only so m
 as this server started processes between two looks.
 
 Turns: while the cap drops connections, a network is admitted once in T seconds, so that an attack
-has no network left and the next newcomer is admitted at once. T grows by two seconds a second, so
-no network is admitted again before all others had their turn, and half of the time then stays for
-newcomers; it shrinks once hardly anything is dropped. It begins after `_STORM`, so that a short
-honest storm from one network is not slowed; where fewer processes serve one, it lasts as many times
-longer.
+has no network left and the next newcomer is admitted at once. T grows by two seconds a second, up
+to twice the time in which all networks seen had their turn, so that half of the places stay for
+newcomers. It shrinks while strangers have less than a quarter of the places, by as much as fills
+that quarter: honest clients of one network shall not wait beside free places. Networks that come
+more than twice a second even so take no turns: few clients that flood are banned by the limits,
+which turns would only keep from seeing them. Turns begin after `_STORM`, so that a short honest
+storm is not slowed; where fewer processes serve one, it lasts as many times longer.
 
 Sessions: while the cap drops connections, those are ended that kept Postfix waiting longer than
 `idle` in all, the longest first; each 250 bytes received add a second. So an upload at modem speed
@@ -31,6 +33,7 @@ dozen that wait for a service without a process would keep newcomers out of all 
 Owns the state of one scope.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -53,11 +56,15 @@ _ROOM = 2
 _STAYS = 50.0
 #: Seconds of drops by a cap of `_USUAL` before turns begin.
 _STORM, _USUAL = 5.0, 80
-#: Seconds by which T grows and shrinks in a second; seconds without drops after which it shrinks.
-_GROWS, _SHRINKS, _QUIET = 2.0, 0.25, 30.0
-#: With fewer connections dropped a second the attack is over: admitted, they could not fill the
-#: places. Then T shrinks faster, so that nobody waits for minutes for a free place.
-_FEW, _SHRINKS_FAST, _SMOOTH = 2.0, 10.0, 10.0
+#: Seconds by which T grows in a second, and shrinks at most.
+_GROWS, _SHRINKS = 2.0, 10.0
+#: Share of the places beside which turns are shortened. T that is a second shorter after a second
+#: admits twice as many for that second, one that is two seconds shorter three times as many.
+_QUARTER = 0.25
+#: A T below this is none.
+_SHORTEST = 1.0
+#: Seconds over which strangers' places are averaged, and those that come and go.
+_PLACES, _SMOOTH = 3.0, 10.0
 #: Services with fewer processes have no cap: a reserve of one would be a large share, and strangers
 #: that wait some tenths of a second for Postfix would be delayed by a second in calm times.
 FEWEST = 5
@@ -74,6 +81,22 @@ _OWES, _OWES_LITTLE = 6.0, 2.0
 _SILENT = 0.3
 _DAYS, _LOGINS = 2, 2
 _MONTH = 30 * 86400.0
+
+
+class Look(Struct, frozen=True):
+    """What strangers did since the look before."""
+
+    over_cap: int = 0  # connections dropped because the cap was reached …
+    paced: int = 0  # … because Postfix has no process for them yet …
+    others: int = 0  # … because of turns, say
+    admitted: int = 0  # completed handshakes
+    networks: int = 0  # admitted lately; 0: not known
+    open: int = 0  # connections that they have now
+
+    @property
+    def dropped(self) -> int:
+        """Return all that were dropped."""
+        return self.over_cap + self.paced + self.others
 
 
 class Change(Struct, frozen=True):
@@ -96,46 +119,54 @@ class Delays:
         self._capped = 0.0  # … of the cap
         self._begun = 0.0  # of drops without a pause
         self._at = 0.0
-        self._dropped = 0.0  # connections a second, over some seconds
+        self._open = self._admitted = 0.0  # those open, and a second, over some seconds
 
-    def step(
-        self, at: float, over_cap: int, others: int, longest: float, cap: int = _USUAL
-    ) -> Change:
-        """Learn what was dropped since the last call.
+    def step(self, at: float, look: Look, longest: float, cap: int = _USUAL) -> Change:
+        """Learn what happened since the last call.
 
         Args:
             at: now, on the boot clock.
-            over_cap: connections of strangers dropped because the cap was reached.
-            others: those dropped because of the pace or of turns.
+            look: what happened.
             longest: T at most.
             cap: of connections.
         """
         before = self.delaying
         passed = at - self._at if self._at else 0.0
         self._at = at
-        if passed:
-            rate = (over_cap + others) / passed
-            self._dropped += (rate - self._dropped) * min(1.0, passed / _SMOOTH)
-        if over_cap or others:
+        if look.dropped:
             if at - self._latest > _PAUSE:
                 self._begun = at
             self.since = self.since or at
             self._latest = at
         elif self.since and at - self._latest > (_ENDS if self.delaying else _PAUSE):
             self.since, self.turn, self.delaying = 0.0, 0.0, False
-        if over_cap:
+        if look.over_cap:
             self._capped = at
         self.full = bool(self._capped) and at - self._capped <= _PAUSE
         self.delaying |= bool(self.since) and self._latest - self.since >= _BEGINS
-        self._adapt_turn(at, passed, longest, _STORM * max(1.0, _USUAL / cap))
+        if passed > 0:
+            share = min(1.0, passed / _PLACES)
+            self._open += (look.open - self._open) * share
+            self._admitted += (look.admitted / passed - self._admitted) * share
+            self._adapt_turn(at, look, passed, longest, cap)
         return Change(self.delaying and not before, before and not self.delaying)
 
-    def _adapt_turn(self, at: float, passed: float, longest: float, storm: float) -> None:
-        if self._capped == at and (self.turn or at - self._begun >= storm):
-            self.turn = min(longest, (self.turn or _GROWS * _STORM) + _GROWS * passed)
-        elif self.turn and at - self._capped > _QUIET:
-            shrinks = _SHRINKS if self._dropped >= _FEW else _SHRINKS_FAST
-            self.turn = max(1.0, self.turn - shrinks * passed)
+    def _adapt_turn(self, at: float, look: Look, passed: float, longest: float, cap: int) -> None:
+        storm = _STORM * max(1.0, _USUAL / cap)
+        if look.over_cap and (self.turn or at - self._begun >= storm):
+            turn = (self.turn or _GROWS * _STORM) + _GROWS * passed
+            self.turn = max(self.turn, min(turn, longest, self._all(look.networks)))
+        elif self.turn and not look.paced and (used := self._open / cap) < _QUARTER:
+            self.turn -= passed * min(_SHRINKS, _QUARTER / max(used, 0.001) - 1.0)
+        if self.turn < _SHORTEST:
+            if self.turn:
+                self._begun = at
+            self.turn = 0.0
+
+    def _all(self, networks: int) -> float:
+        """Return twice the time in which so many networks are admitted once."""
+        known = networks and self._admitted
+        return 2 * networks / self._admitted if known else math.inf
 
 
 class Passing:

@@ -1,8 +1,11 @@
+import random
+
 import pytest
 
 from throttled.decide.overload import (
     Change,
     Delays,
+    Look,
     Passing,
     Place,
     Processes,
@@ -19,11 +22,15 @@ DAY = 86400.0
 IDLE = 10.0
 
 
-def run(
-    delays: Delays, start: float, seconds: float, over_cap: int, others: int = 0
-) -> list[Change]:
+def run(delays: Delays, start: float, seconds: float, look: Look) -> list[Change]:
     """Step four times a second; return what each step changed."""
-    return [delays.step(start + n / 4, over_cap, others, 300.0) for n in range(int(seconds * 4))]
+    return [delays.step(start + n / 4, look, 300.0) for n in range(int(seconds * 4))]
+
+
+#: Drops by a cap that is reached.
+FULL = Look(100, open=80)
+#: Strangers' networks had their turn, and their places are free.
+TURNED = Look(others=9)
 
 
 def place(
@@ -46,26 +53,26 @@ def ended(*places: Place, cap: int = 80, wanted: int = 100) -> str:
 
 def test_nothing_happens_in_calm_times() -> None:
     delays = Delays()
-    assert set(run(delays, 100.0, 60, 0)) == {Change()}
+    assert set(run(delays, 100.0, 60, Look())) == {Change()}
     assert (delays.since, delays.turn, delays.full) == (0.0, 0.0, False)
 
 
 def test_strangers_count_as_delayed_after_three_seconds_and_until_a_minute_without_drops() -> None:
     delays = Delays()
-    run(delays, 100.0, 2.9, 5)
+    run(delays, 100.0, 2.9, Look(5))
     assert (delays.delaying, delays.since) == (False, 100.0)
-    assert delays.step(103.0, 5, 0, 300.0).began
-    assert not delays.step(103.25, 5, 0, 300.0).began
-    run(delays, 103.5, 59, 0)
+    assert delays.step(103.0, Look(5), 300.0).began
+    assert not delays.step(103.25, Look(5), 300.0).began
+    run(delays, 103.5, 59, Look())
     assert delays.delaying
-    assert delays.step(163.5, 0, 0, 300.0).ended
+    assert delays.step(163.5, Look(), 300.0).ended
     assert (delays.since, delays.turn) == (0.0, 0.0)
 
 
 def test_a_burst_of_an_instant_is_no_overload() -> None:
     delays = Delays()
-    delays.step(100.0, 50, 0, 300.0)
-    run(delays, 100.25, 59, 0)
+    delays.step(100.0, FULL, 300.0)
+    run(delays, 100.25, 59, Look())
     assert not delays.delaying
 
 
@@ -73,15 +80,15 @@ def test_bursts_with_a_pause_between_them_are_no_overload() -> None:
     """A newsletter's replies: a few have to wait a second for a process, now and then."""
     delays = Delays()
     for start in range(100, 160, 6):
-        run(delays, start, 1, 0, others=3)
-        run(delays, start + 1, 5, 0)
+        run(delays, start, 1, Look(paced=3))
+        run(delays, start + 1, 5, Look())
     assert not delays.delaying
 
 
 def test_drops_by_turns_alone_keep_it_up() -> None:
     delays = Delays()
-    run(delays, 100.0, 10, 5)
-    run(delays, 110.0, 120, 0, others=5)
+    run(delays, 100.0, 10, FULL)
+    run(delays, 110.0, 120, TURNED)
     assert delays.delaying
     assert not delays.full
 
@@ -89,58 +96,137 @@ def test_drops_by_turns_alone_keep_it_up() -> None:
 def test_a_storm_of_a_few_seconds_is_not_slowed_by_turns() -> None:
     """Three hundred new customers of one provider, all from its three networks."""
     delays = Delays()
-    run(delays, 100.0, 4.9, 100)
+    run(delays, 100.0, 4.9, FULL)
     assert delays.turn == 0.0
 
 
 def test_turns_begin_as_soon_where_processes_have_to_be_started_first() -> None:
     delays = Delays()
-    run(delays, 100.0, 4, 0, others=100)
-    run(delays, 104.0, 1, 100)
+    run(delays, 100.0, 4, Look(paced=100))
+    run(delays, 104.0, 1, FULL)
     assert delays.turn == 0.0
-    delays.step(105.0, 100, 0, 300.0)
+    delays.step(105.0, FULL, 300.0)
     assert delays.turn > 0.0
 
 
 def test_storms_with_a_pause_between_them_are_two_storms() -> None:
     delays = Delays()
-    run(delays, 100.0, 4, 100)
-    run(delays, 104.0, 5, 0)
-    run(delays, 109.0, 4, 100)
+    run(delays, 100.0, 4, FULL)
+    run(delays, 104.0, 5, Look())
+    run(delays, 109.0, 4, FULL)
     assert delays.turn == 0.0
 
 
 def test_a_botnet_takes_turns_and_none_of_its_networks_comes_twice_before_all_had_one() -> None:
     delays = Delays()
-    run(delays, 100.0, 5, 100)
+    run(delays, 100.0, 5, FULL)
     for second in range(105, 235):
-        run(delays, second, 1, 100)
+        run(delays, second, 1, FULL)
         assert delays.turn >= min(300.0, second - 100)
     assert delays.turn > 250.0
-    run(delays, 235.0, 60, 100)
+    run(delays, 235.0, 60, FULL)
     assert delays.turn == 300.0
 
 
-def test_turns_get_shorter_when_places_stay_free() -> None:
+def test_turns_fill_a_quarter_of_the_places() -> None:
     delays = Delays()
-    run(delays, 100.0, 25, 100)
+    run(delays, 100.0, 100, FULL)
     longest = delays.turn
-    run(delays, 125.0, 30, 0, others=9)
+    run(delays, 200.0, 30, Look(others=9, open=20))
     assert delays.turn == longest
-    run(delays, 155.0, 20, 0, others=9)
-    assert longest - 6 < delays.turn < longest
-    run(delays, 175.0, 600, 0, others=9)
-    assert delays.turn == 1.0
+    run(delays, 230.0, 20, Look(others=9, open=16))
+    assert longest - 5 < delays.turn < longest - 2
+    run(delays, 250.0, 20, Look(others=9, open=10))
+    assert longest - 25 < delays.turn < longest - 20
 
 
 def test_turns_are_over_soon_after_the_attack() -> None:
     """A large provider's servers go on to be sent away by turns, now and then."""
     delays = Delays()
-    run(delays, 100.0, 180, 100)
+    run(delays, 100.0, 180, FULL)
     assert delays.turn == 300.0
-    for second in range(280, 370):
-        delays.step(second, 0, 1, 300.0)
-    assert delays.turn == 1.0
+    run(delays, 280.0, 45, Look(others=1, open=1))
+    assert delays.turn == 0.0
+
+
+def test_turns_do_not_end_while_strangers_that_reset_at_once_leave_no_process() -> None:
+    delays = Delays()
+    run(delays, 100.0, 60, FULL)
+    longest = delays.turn
+    run(delays, 160.0, 60, Look(paced=3, others=500, admitted=15))
+    assert delays.turn == longest
+
+
+class Siege:
+    """Networks that connect as often as they can, against a server with 80 places for strangers.
+
+    A model: each look is a quarter of a second, a session as long as `hold`; who is admitted is
+    drawn by lot from those that the turn lets pass.
+    """
+
+    def __init__(self, networks: int, each: float, hold: float, seconds: int) -> None:
+        """Run it.
+
+        Args:
+            networks: how many.
+            each: connections that each tries to open a second.
+            hold: seconds that each connection lasts.
+            seconds: how long.
+        """
+        lots, delays = random.Random(1), Delays()
+        latest, ends = [-1e9] * networks, list[float]()
+        self.admitted = [0] * networks
+        self.turns: list[float] = []
+        self.above: list[bool] = []  # whether the cap dropped some
+        for n in range(4 * seconds):
+            at, counts = 100.0 + n / 4, dict.fromkeys(("over_cap", "others", "admitted"), 0)
+            for part in range(10):
+                moment = at + part / 40
+                ends = [end for end in ends if end > moment]
+                for who in lots.choices(range(networks), k=round(networks * each / 40)):
+                    if len(ends) >= 80:
+                        counts["over_cap"] += 1
+                    elif delays.turn and moment - latest[who] < delays.turn:
+                        counts["others"] += 1
+                    else:
+                        counts["admitted"] += 1
+                        self.admitted[who] += 1
+                        latest[who] = moment
+                        ends.append(moment + hold)
+            since = at - (delays.turn or 60.0)
+            seen = sum(when > since for when in latest)
+            delays.step(at + 0.25, Look(**counts, networks=seen, open=len(ends)), 300.0)
+            self.turns.append(delays.turn)
+            self.above.append(counts["over_cap"] > 0)
+
+
+def test_few_clients_that_flood_are_fast_enough_to_be_banned() -> None:
+    """As in the demo: 80 sources, three connections each at a time, 50 ms long."""
+    siege = Siege(80, 30.0, 0.05, 60)
+    assert min(siege.admitted) > 60  # the limit of connections a minute
+    assert sum(turn > 0 for turn in siege.turns) < 30
+
+
+@pytest.mark.parametrize(
+    ("networks", "each", "hold"),
+    [
+        (40, 12.0, 1.2),  # a hundred addresses in each
+        (90, 5.0, 1.2),  # 1,000 addresses of IPv4, 500 a second
+        (450, 4.4, 1.2),  # 5,000
+        (450, 4.4, 3.0),  # silent, until they are ended
+        (1_000, 2.0, 1.2),
+        (5_000, 0.1, 1.2),
+        (5_000, 0.4, 0.6),
+    ],
+)
+def test_newcomers_find_a_place_once_all_networks_of_a_botnet_had_their_turn(
+    networks: int, each: float, hold: float
+) -> None:
+    begin = 4 * 60 + networks // 10
+    siege = Siege(networks, each, hold, (begin + 240) // 4)
+    assert sum(siege.above[begin:]) <= 40  # of 240 looks
+    # Not much longer than they need to fill a quarter of the places.
+    assert siege.turns[-1] < 2 * networks * hold / 20 + 20
 
 
 @pytest.mark.parametrize(("places", "seconds"), [(4, 100), (8, 50), (80, 5), (800, 5)])
@@ -148,7 +234,7 @@ def test_turns_begin_later_where_fewer_processes_serve_a_storm(places: int, seco
     """Honest: a provider's list, 200 messages to a small site, over all of its few connections."""
     delays, at = Delays(), 100.0
     while not delays.turn:
-        delays.step(at, 100, 0, 300.0, places)
+        delays.step(at, FULL, 300.0, places)
         at += 0.25
     assert at - 100.0 == seconds + 0.25
 

@@ -73,6 +73,7 @@ class Bpf:
         self._ports: frozenset[int] = frozenset()
         self._limits = AdmissionLimits(0)
         self._base = 0
+        self._open = 0  # by the latest counts()
         self._places = Places(())
         self._cursor: bytes | None = None
         self._networks = self._counting = 0
@@ -137,8 +138,9 @@ class Bpf:
             reasons = [dropped.total(reason) for reason in range(layout.REASONS)]
             self._count_networks(now)
         state = layout.State.unpack(value)
+        self._open = state.open + self._base
         return AdmissionCounts(
-            open=max(0, state.open + self._base),
+            open=max(0, self._open),
             pending=state.waiting(now),
             admitted=state.admitted,
             dropped_cap=reasons[layout.CAP],
@@ -148,10 +150,14 @@ class Bpf:
         )
 
     def correct(self, open: int) -> None:  # noqa: A002 - the name of the level
-        """Count from this number on; what the programs count stays theirs."""
+        """Count from this number on, unless the counter had it since `counts` was called.
+
+        On a busy machine dozens of connections come and go while somebody counts them.
+        """
         with _refusals("correct the counter"):
             value = self._map("state_map").lookup(_ZERO) or layout.first_state()
-            self._base = open - layout.State.unpack(value).open
+            low, high = sorted((self._open, layout.State.unpack(value).open + self._base))
+            self._base += open - min(max(open, low), high)
             self._write()
 
     def delayed_networks(self, most: int) -> list[tuple[str, int]]:
@@ -170,7 +176,7 @@ class Bpf:
         """Detach the programs and unload them."""
         self._places.detach()
         self._loaded = None
-        self._base = self._networks = self._counting = 0
+        self._base = self._open = self._networks = self._counting = 0
         self._cursor = None
 
     def _map(self, name: str) -> Map:
