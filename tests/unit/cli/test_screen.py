@@ -23,7 +23,8 @@ from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Label, Sparkline, Static
 
-from lab.daemon.in_process import BOUND, Lab, live
+from lab.daemon.in_process import BOUND, Lab
+from lab.daemon.in_process import live as live_daemon
 from throttled.cli.screen import Screen
 from throttled.cli.screen_parts import Question, Reading
 from throttled.control import client, requests, results
@@ -32,6 +33,8 @@ from throttled.control.results import AllowedResult, TopResult, Totals
 from throttled.errors import NotRunningError
 from throttled.printable import harmless, printable
 
+#: With a tick that leaves the process idle in between: that is what `pilot.press` waits for.
+live = partial(live_daemon, tick=0.1)
 THROTTLED = str(Path(sys.executable).with_name("throttled"))
 A = "198.51.100.7"
 B = "198.51.100.8"
