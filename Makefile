@@ -6,7 +6,7 @@ AT_ONCE := -n $$((2 * $$(nproc)))
 # Store compiled modules: each worker, daemon and command starts faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup check lint test mutants deb bench demo fuzz soak soak-fleet soak-overload machines pythons clean
+.PHONY: help setup check lint test docs mutants deb bench demo fuzz soak soak-fleet soak-overload machines pythons clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -34,6 +34,10 @@ test: lint
 	$(PYTEST) -n $$(nproc) -m pure --cov --cov-context=test --cov-report= $$($(PY) scripts/pure.py)
 	.venv/bin/python scripts/check-coverage
 	$(PYTEST) $(AT_ONCE) -m 'not pure'
+
+## make docs   the reference, from the commands and the configuration's schema
+docs: setup
+	$(PY) scripts/gen-docs
 
 ## make mutants  changes of a module that no test notices: ARGS=throttled/decide/limits.py
 mutants: setup

@@ -344,6 +344,7 @@ class Facts(Struct, frozen=True):
     sasl_domain: str = ""  # smtpd_sasl_local_domain: names the same account as no domain
     delimiters: str = ""  # recipient_delimiter: what is behind one names the same mailbox
     pipes: frozenset[str] = frozenset()  # transports that deliver to mailboxes by pipe(8)
+    asked: frozenset[str] = frozenset()  # about what Postfix asks us: data, recipient
     config_directories: tuple[str, ...] = ()  # of the Postfix instances
     files: tuple[str, ...] = ()  # that Postfix's settings were read from
     scopes: dict[str, Scope] = {}  # what the operator says of syslog tags

@@ -257,6 +257,21 @@ def test_who_forges_first_and_connects_then_gets_little_more_than_the_cap(
         assert opened(ends) <= 40 + 40 // 8 + 1
 
 
+@pytest.mark.parametrize("limits", [AdmissionLimits(4), AdmissionLimits(8), AdmissionLimits(80)])
+def test_forged_syns_take_none_of_few_places(
+    ends: Ends, group: Path, admission: Bpf, limits: AdmissionLimits
+) -> None:
+    """A few dozen a second; strangers have all but four places."""
+    with listen(ends[0], group, SERVER4, 25), ExitStack() as stack:
+        ends[0].call(admission.start, (25,), limits, ())
+        for n in range(limits.cap - 4):
+            stack.enter_context(connect(ends, f"198.18.2.{n}") or pytest.fail("refused"))
+        with flood.flood(ends[1], SERVER4, 25, rate=50):
+            until(lambda: admission.counts().dropped > 50, "forged SYNs are dropped, or none")
+            for n in range(4):
+                stack.enter_context(connect(ends, f"198.18.1.{n}", 8.0) or pytest.fail("refused"))
+
+
 def test_ipv4_at_a_listener_for_both(ends: Ends, group: Path, admission: Bpf) -> None:
     with listen(ends[0], group, "::", 25):
         start(ends, admission, 1, 0, "198.18.1.9")

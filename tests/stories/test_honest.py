@@ -45,6 +45,7 @@ def actions(done: set[tuple[str, str, str]]) -> set[str]:
     [
         ((LOST,), "commands=0/0"),
         ((), QUIT),
+        ((), "ehlo=2 starttls=1 quit=1 commands=4"),  # crowdsecurity/crowdsec issue 1106
         (("improper command pipelining after QUIT from CLIENT: ",), QUIT),
         (("improper command pipelining after QUIT from CLIENT: QUIT\\r\\n",), "quit=1 commands=1"),
         (("improper command pipelining after CONNECT from CLIENT: QUIT\\n",), "quit=1 commands=1"),
@@ -303,6 +304,11 @@ HARMLESS = (
     "451 4.3.0 <u@example.org>: Temporary lookup failure",
     "450 4.7.1 <u@example.org>: Recipient address rejected: Try again later",
     "450 4.1.8 <a@sender.example>: Sender address rejected: Domain not found",
+    # A policy server of this host that is down, and Dovecot's quota-status.
+    "451 4.3.5 <u@example.org>: Recipient address rejected: Server configuration problem",
+    "452 4.2.2 <u@example.org>: Recipient address rejected: Mailbox is full",
+    # reject_unknown_client_hostname, as long as DNS may recover (smtpd_check.c).
+    "450 4.7.25 Client host rejected: cannot find your hostname, [198.51.100.7]",
 )
 
 

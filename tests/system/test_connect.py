@@ -101,9 +101,14 @@ def test_connected_postfix_asks_and_disconnected_is_as_before(site: Site) -> Non
     assert (code, "nothing to change" in said) == (0, True)
     assert site.files() == text
     mail_flows(site.lab)
+    assert site.guard.command("ban", "account:alice").returncode == 0
     code, said = site.run("disconnect")
     assert code == 0, said
     assert site.files() == before
+    netns.until(
+        lambda: site.guard.command("ban", "account:bob").returncode == 1, "it cannot be banned"
+    )
+    assert site.guard.command("unban", "account:alice").returncode == 0
     code, said = site.run("disconnect")
     assert (code, "nothing to change" in said) == (0, True)
 

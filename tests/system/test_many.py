@@ -74,7 +74,7 @@ def test_a_list_by_name_is_replaced_and_removed(lab: Lab, guard: Daemon, tmp_pat
     }
     path.write_text("; DROP\n198.51.100.0/24 ; SBL1\n")
     done = guard.command("import", "--list", "drop", "--as", "ban", str(path))
-    assert (done.returncode, done.stdout) == (0, "list drop: 1 unchanged, 2 removed\n")
+    assert (done.returncode, done.stdout) == (0, "list drop: 2 unchanged, 2 removed\n")
     assert "203.0.112.0" not in kernel(lab)
     path.write_text("<html>")
     assert guard.command("import", "--list", "drop", str(path)).returncode == 2

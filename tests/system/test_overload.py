@@ -264,3 +264,34 @@ def test_a_service_without_a_free_process_keeps_nobody_out_of_the_others(
         until(lambda: mx(guard).open == 12, "they are counted")
         for number in range(20, 25):
             connected(lab, stack, number)
+
+
+def test_silent_strangers_make_room_for_known_good_clients_below_the_cap(
+    lab: Lab, guard: Daemon
+) -> None:
+    """Known good clients have more processes than their reserve, and all are taken."""
+    with edited(lab, "-F", "smtp/inet/process_limit=10"), contextlib.ExitStack() as stack:
+        start(guard)
+        with lab.client.entered():
+            for _ in range(5):
+                stack.enter_context(session(KNOWN[4]))
+        for number in range(5):
+            connected(lab, stack, number)
+        assert mx(guard).cap == 8
+        with lab.client.entered(), session(KNOWN[4], seconds=30.0) as late:
+            assert late.noop()[0] == 250
+        row = mx(guard)
+        assert (row.over_cap, row.ended) == (0, 1)
+
+
+def test_one_known_good_client_does_not_keep_out_the_others(lab: Lab, guard: Daemon) -> None:
+    """Two messages on two days are cheap; then it takes all processes and says nothing."""
+    other = "198.18.10.9"
+    with edited(lab, "-F", "smtp/inet/process_limit=10"), contextlib.ExitStack() as stack:
+        known_good(guard, other)
+        start(guard)
+        for _ in range(12):
+            stack.enter_context(lab.client.connect(other, SERVER4, 25, seconds=20.0))
+        with lab.client.entered(), session(KNOWN[4], seconds=30.0) as late:
+            assert late.noop()[0] == 250
+        assert mx(guard).ended >= 3

@@ -1,5 +1,6 @@
 """What the packages and pages promise, as far as the files tell; the rest is in test_package.py."""
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -117,6 +118,25 @@ def test_the_example_units_are_right(tmp_path: Path) -> None:
     words = line.replace("$OPTIONS", "--as throttle").replace("%i", "drop").split()
     assert words.pop(0) == "import"
     import_.command.make_context("import", words)
+
+
+def test_the_architecture_page_names_what_there_is() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", page)
+    assert len(named) > 30
+    methods: dict[str, set[str]] = {name: set() for name, _ in named}
+    found = set()
+    for path in (ROOT / "throttled").rglob("*.py"):
+        for each in ast.parse(path.read_text()).body:
+            if isinstance(each, ast.ClassDef) and each.name in methods:
+                found.add(each.name)
+                methods[each.name] |= {getattr(part, "name", "") for part in each.body}
+                parts = ast.walk(each)
+                methods[each.name] |= {p.attr for p in parts if isinstance(p, ast.Attribute)}
+    assert methods.keys() - found == set()
+    assert [(name, of) for name, of in named if of and of not in methods[name]] == []
+    for name in re.findall(r"`([\w/]+\.py)`", page):
+        assert list((ROOT / "throttled").rglob(name)), name
 
 
 def test_the_architecture_page_has_the_layers_that_are_checked() -> None:

@@ -65,19 +65,29 @@ class Sender(Struct, frozen=True):
 
 
 def collect(store: Store, subject: str, since: float, until: float) -> Incident:
-    """Return what is stored about a client or network between two times (wall clock).
+    """Return what this host decided about a client or network by its log, between two times.
+
+    Args:
+        store: where it is stored.
+        subject: the client or network.
+        since: wall clock.
+        until: wall clock.
 
     Raises:
-        RefusedError: nothing is.
+        RefusedError: nothing.
         StoreError: it cannot be read.
     """
     found = [
-        d for d in store.period(since, until).decisions(subject) if d.action in {"throttle", "ban"}
+        decision
+        for decision in store.period(since, until).decisions(subject)
+        if decision.action in {"throttle", "ban"} and decision.origin == "log"
     ]
     if not found:
-        raise RefusedError(
-            f"nothing is stored about {subject}", "throttled explain shows what is known"
+        hint = (
+            "manual decisions, and those of lists and other hosts, are no evidence; "
+            "throttled explain shows what is known"
         )
+        raise RefusedError(f"nothing of this host's log is stored about {subject}", hint)
     return Incident(subject, found, _lines(store, found))
 
 

@@ -26,7 +26,6 @@
 #define FIN_SYN_RST_ACK 0x17
 #define SYN 0x02
 #define ACK 0x10
-#define ENOUGH 8 /* SYNs in a second, to learn `share` from them */
 #define CERTAIN 4 /* handshakes in a second, to raise it at once */
 
 #define ONE(name, kind)                          \
@@ -119,17 +118,18 @@ static __always_inline __u64 network_of(__u64 high, __u64 low)
 /* From here to `opened` the lock is taken.
  *
  * Learn at the end of a second how many of the SYNs let through complete. Those of its end complete
- * in the next one: the fewer of two seconds are compared with. It falls to a quarter a second at most,
- * and rises again when there is nothing to learn from. */
+ * in the next one: the fewer of two seconds are compared with. Half of one more counts as completed, so
+ * that forged ones, however few find a place, reserve less than one. It falls to a quarter a second at
+ * most, and rises again when there is nothing to learn from. */
 static __always_inline void learn(struct state *state)
 {
-	__u32 sent = state->passed[0] < state->passed[1] ? state->passed[0] : state->passed[1];
+	__u64 sent = state->passed[0] < state->passed[1] ? state->passed[0] : state->passed[1];
 	__u64 share = state->share, seen;
 
-	if (sent < ENOUGH) {
+	if (!sent) {
 		share *= 2;
 	} else {
-		seen = (state->completed + 1ULL) * WHOLE / sent;
+		seen = (2ULL * state->completed + 1) * WHOLE / (2 * sent);
 		share = seen > share / 4 ? seen : share / 4;
 	}
 	state->share = share > WHOLE ? WHOLE : share < 1 ? 1 : share;

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from contextlib import closing
+from socket import getfqdn
 from typing import Any
 
 import click
@@ -39,9 +40,9 @@ def command(*, network: str, unmasked: bool, as_json: bool, **more: Any) -> None
     sent. With --json: the XARF object alone. Names of accounts and the local parts of addresses in
     log lines are removed. Whom to send it to is in the whois entry of the network (whois
     198.51.100.7: abuse-mailbox, OrgAbuseEmail). For root; the daemon need not run. The exit code is
-    1 if nothing is stored about NETWORK.
+    1 if nothing of this host's log is stored about NETWORK.
     """
-    host, now = os.uname().nodename, time.time()
+    host, now = full_name(os.uname().nodename), time.time()
     contact = more["contact"] or f"postmaster@{host}"
     sender = Sender(host, mail_address(contact), mail_address(more["to"]))
     with closing(Store.open(config().database(), readonly=True)) as store:
@@ -52,3 +53,9 @@ def command(*, network: str, unmasked: bool, as_json: bool, **more: Any) -> None
         sys.stdout.buffer.write(output.to_json(xarf(found, sender)))
     else:
         sys.stdout.buffer.write(bytes(mail(found, sender, now)).replace(b"\r\n", b"\n"))
+
+
+def full_name(name: str) -> str:
+    """Return a host name with its domain, as `hostname --fqdn`; as it is where none is known."""
+    found = getfqdn(name)
+    return found if found.startswith(f"{name}.") else name

@@ -43,8 +43,8 @@ def command(*, text: str, of: Of | None, sort: AccountSort, most: int, as_json: 
     days. TEXT finds those whose name contains it. Days are UTC days. RECEIVED counts messages for a
     domain or mailbox, NETWORKS the networks from which an account logged in within the window of
     its limit (- without a daemon). USUAL is the average of recipients on earlier days with mail,
-    HIGHEST the most on one day. Limits that the sender is above now follow its name. With TEXT the
-    exit code is 1 if none is found. Only root may use it, unless [accounts] visible is "group".
+    HIGHEST the most on one day, ABOVE names the limits that it is above now. With TEXT the exit
+    code is 1 if none is found. Only root may use it, unless [accounts] visible is "group".
     """
     request = Accounts(text, of, sort, most)
     result = ask_or_offline(request, AccountsResult)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import click
 from msgspec.structs import replace
 
 from throttled.cli import output, overload
-from throttled.cli.daemon import ask, facts, loaded
+from throttled.cli.daemon import ask, facts, loaded, runs
 from throttled.cli.offline import answer_without_daemon
 from throttled.cli.options import Command, json_option
 from throttled.config.describe import dotted
@@ -61,7 +62,16 @@ def _check(*, visit: bool) -> Iterator[Finding]:
         yield Finding("warning", "the checks below use the defaults", "correct the file first")
         settings, secret = Config(), []
     # Libraries that --help needs not.
-    from throttled.health.probes import arrival, asking, fleet, limits, loggers, names, sources  # noqa: PLC0415
+    from throttled.health.probes import (  # noqa: PLC0415
+        arrival,
+        asking,
+        fleet,
+        limits,
+        loggers,
+        names,
+        protect,
+        sources,
+    )
     from throttled.health.probes import settings as postfix  # noqa: PLC0415
     from throttled.tail.pattern import expand  # noqa: PLC0415
 
@@ -79,6 +89,7 @@ def _check(*, visit: bool) -> Iterator[Finding]:
     yield from _guarded("log", sources.check, logs, known)
     yield from _guarded("logger", loggers.check, logs)
     yield from _guarded("names", names.check, settings.protect.names)
+    yield from _guarded("protect", protect.check, settings.protect.networks, settings.protect.names)
     if visit:
         learn = partial(_add_host, settings)
         yield from _guarded("visit", partial(arrival.check, learn=learn), known, expand(logs))
@@ -170,7 +181,8 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
         yield Finding("warning", what, "correct it first")
         return
     except ThrottledError as error:
-        yield Finding("warning", error.message, error.hint)
+        hangs = isinstance(error, NotRunningError) and runs()
+        yield Finding("fault" if hangs else "warning", error.message, error.hint)
         if isinstance(error, NotRunningError):
             with limited(capabilities()):  # as the daemon will be
                 yield from _firewall(settings)
@@ -202,11 +214,11 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
 def _notify(settings: Notify, paths: Iterable[Path]) -> Iterator[Finding]:
     from throttled.health.probes.notify import check  # noqa: PLC0415 - as above
 
-    try:
-        ask(Ping(), Done)
-        reach = partial(ask, Reach(), Done)
-    except ThrottledError:
-        reach = None
+    reach = None
+    with suppress(ThrottledError):
+        if settings.url:
+            ask(Ping(), Done)
+            reach = partial(ask, Reach(), Done)
     yield from check(settings, paths, reach)
 
 

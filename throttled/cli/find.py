@@ -35,5 +35,5 @@ def command(*, text: str, most: int, as_json: bool) -> int:
     elif result.rows:
         show_found(result)
     else:
-        click.echo(f"nothing is known by {output.printable(text)}")
+        click.echo(f"nothing matches {output.printable(text)}")
     return 0 if result.rows else 1

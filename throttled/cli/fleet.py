@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from throttled.cli import completion, output
+from throttled.cli import completion, output, text
 from throttled.cli.daemon import ask, config
 from throttled.cli.options import Command, json_option
 from throttled.control.requests import FleetRemove, FleetStatus, FleetTrust
 from throttled.control.results import Done, FleetResult
-from throttled.errors import ThrottledError, UsageError
+from throttled.errors import NotPermittedError, ThrottledError, UsageError
 from throttled.fleet.wire import SECRET
 
 _ACTIONS = ("status", "peers", "remove", "trust", "key", "process")
@@ -48,13 +48,13 @@ def command(*, action: str, peer: str | None, distrust: bool, at: str, as_json: 
     if (peer is None) == (action in {"remove", "trust"}):
         raise UsageError(f"{action}: {'which host?' if peer is None else 'takes no host'}")
     if action == "key":
-        _key(Path(config().fleet.secret))
+        text.show(Done(_key(Path(config().fleet.secret))), as_json=as_json)
     elif action == "process":
         _process(Path(at))
     elif action == "remove":
-        click.echo(output.printable(ask(FleetRemove(peer or "", distrust), Done).message))
+        text.show(ask(FleetRemove(peer or "", distrust), Done), as_json=as_json)
     elif action == "trust":
-        click.echo(output.printable(ask(FleetTrust(peer or ""), Done).message))
+        text.show(ask(FleetTrust(peer or ""), Done), as_json=as_json)
     else:
         _show(ask(FleetStatus(), FleetResult), as_json=as_json)
     return 0
@@ -80,10 +80,11 @@ def _show(result: FleetResult, *, as_json: bool) -> None:
         click.echo(output.printable(f"{peer.name}: {', '.join(parts)}"))
 
 
-def _key(path: Path) -> None:
-    """Make the secret.
+def _key(path: Path) -> str:
+    """Make the secret; return what is to be done with it.
 
     Raises:
+        NotPermittedError: this user may not write it.
         ThrottledError: it exists, or cannot be written.
     """
     try:
@@ -91,11 +92,14 @@ def _key(path: Path) -> None:
     except FileExistsError as error:
         hint = "copy it to the other hosts; a new one has to be on all of them"
         raise ThrottledError(f"{path} exists", hint) from error
+    except PermissionError as error:
+        raise NotPermittedError(f"{path}: {error.strerror}", "run as root") from error
     except OSError as error:
-        raise ThrottledError(f"{path}: {error.strerror}") from error
+        hint = "create its directory, or name another file: [fleet] secret"
+        raise ThrottledError(f"{path}: {error.strerror}", hint) from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_bytes(SECRET))
-    click.echo(f"made {path}; copy it to each host of the fleet, mode 0600")
+    return f"made {path}; copy it to each host of the fleet, mode 0600"
 
 
 def _process(path: Path) -> None:

@@ -1,5 +1,6 @@
 """`throttled mail`."""
 
+import os
 import re
 import sys
 import time
@@ -16,7 +17,7 @@ from throttled.cli.options import Command, json_option, seconds, subject
 from throttled.config.schema import Config
 from throttled.control.requests import MailChange
 from throttled.control.results import ChangeResult
-from throttled.errors import UsageError
+from throttled.errors import NotPermittedError, UsageError
 from throttled.host.on_hold import Held, OnHold
 from throttled.model import Facts
 from throttled.operator import mail
@@ -119,6 +120,8 @@ def _where(  # noqa: PLR0913 - the words of the command
         raise UsageError(f"no queue file says that it is of {who}", hint)
     if action == "delete" and asks and (as_json or not sys.stdin.isatty()):
         raise UsageError("nobody can be asked", "if you mean it, add --yes")
+    if os.geteuid() != 0:  # postcat(1) and postsuper(1) need it: without, no message is found
+        raise NotPermittedError("only root may look into the mail queue", "run it with sudo")
     settings = config()
     return settings, facts(settings)
 

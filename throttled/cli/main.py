@@ -189,7 +189,8 @@ def _refused(error: OSError) -> tuple[str, str, int]:
         hint = "change to a directory that exists, or give absolute paths"
         return f"the current directory cannot be used: {error.strerror}", hint, 1
     where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{error.strerror or error}", "", 1
+    what = f"{where}{error.strerror or error}"
+    return (what, "run as root", 3) if isinstance(error, PermissionError) else (what, "", 1)
 
 
 def _fail(message: str, hint: str, code: int) -> int:

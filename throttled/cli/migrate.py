@@ -23,7 +23,7 @@ from throttled.cli import output
 from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_option, zone_option
 from throttled.cli.progress import progress
-from throttled.errors import ThrottledError, UsageError
+from throttled.errors import SourceError, UsageError
 from throttled.host.zone import local_zone
 
 _TIMEOUT = 120.0
@@ -52,7 +52,7 @@ class Migration(Struct):
 
     jails: dict[str, str]  # what becomes of each
     toml: str
-    bans: list[OldBan]
+    bans: list[OldBan] | None  # None: not known
     comparison: Comparison | None = None
     notes: list[str] = field(default_factory=list)  # what could not be read
 
@@ -108,7 +108,13 @@ def command(  # noqa: PLR0913 - the words of the command
     mail = [jail for jail in found.jails.values() if jail.mail]
     postfix = [jail for jail in mail if jail.postfix]
     toml = advice.configuration(postfix)
-    old = [] if only == "toml" else _bans(database or found.database, mail, notes)
+    old: list[OldBan] | None = None
+    try:
+        old = [] if only == "toml" else _bans(database or found.database, mail)
+    except SourceError as error:
+        if only == "bans":
+            raise
+        notes.append(f"{error.message}; {error.hint}")
     result = Migration(dict(advice.fates(found.jails.values())), toml, old, notes=notes)
     if compare and only is None and postfix and found.filters:
         result.comparison = _compare(postfix, files, zone)
@@ -117,7 +123,11 @@ def command(  # noqa: PLR0913 - the words of the command
         return
     for note in notes:
         click.echo(output.printable(f"throttled: {note}"), err=True)
-    lines = {"toml": [toml.rstrip()], "bans": advice.bans(old, time.time()), None: _text(result)}
+    lines = {
+        "toml": [toml.rstrip()],
+        "bans": advice.bans(old or [], time.time()),
+        None: _text(result),
+    }
     for line in lines[only]:
         click.echo("\n".join(map(output.printable, line.split("\n"))))
 
@@ -185,16 +195,16 @@ def _texts(directory: Path) -> Iterator[str]:
                 yield text
 
 
-def _bans(path: str, mail: list[Jail], notes: list[str]) -> list[OldBan]:
+def _bans(path: str, mail: list[Jail]) -> list[OldBan]:
+    """Return the active bans of jails.
+
+    Raises:
+        SourceError: fail2ban has no database, or it cannot be read.
+    """
     if path in {"None", ":memory:"}:
-        notes.append("fail2ban has no database: its bans are not known")
-        return []
+        raise SourceError("fail2ban has no database", "its bans are not known")
     lengths = {jail.name: jail.bantime for jail in mail}
-    try:
-        return bans.read(path, lengths, lengths, time.time())
-    except ThrottledError as error:
-        notes.append(f"{error.message}; {error.hint}")
-        return []
+    return bans.read(path, lengths, lengths, time.time())
 
 
 def _compare(postfix: list[Jail], files: tuple[str, ...], zone: tzinfo | None) -> Comparison:
@@ -247,7 +257,8 @@ def _text(result: Migration) -> Iterator[str]:
     yield "\nConfiguration: throttled migrate fail2ban --only toml \\"
     yield "    > /etc/throttled/throttled.d/fail2ban.toml; throttled check; throttled reload\n"
     yield from (f"  {line}".rstrip() for line in result.toml.splitlines())
-    yield f"\nActive bans of mail jails: {len(result.bans):,}"
+    known = "not known" if result.bans is None else f"{len(result.bans):,}"
+    yield f"\nActive bans of mail jails: {known}"
     if result.bans:
         yield "  to take them over: throttled migrate fail2ban --only bans | throttled import -"
     if result.comparison is not None:

@@ -24,8 +24,9 @@ def command(*, mode: Mode | None, as_json: bool) -> None:
     read it again. If the daemon cannot (no firewall), the file is as it was before. From observe to
     enforce: what was only observed is not enforced; clients that offend from now on are.
     """
+    current = config().mode  # what is wrong in a file is reported before it is changed
     if mode is None:
-        _show(config().mode, "", as_json=as_json)
+        _show(current, "", as_json=as_json)
         return
     path, _ = click.get_current_context().find_root().obj
     written = modes.write(path, mode)
@@ -48,14 +49,14 @@ def _reload(mode: Mode) -> str:
     """Make the daemon use a mode.
 
     Raises:
-        RefusedError: it was started with another one.
+        RefusedError: it uses another one still.
         ThrottledError: it cannot.
     """
     done = ask(Reload(), Done)
     running = ask(Status(), StatusResult).mode
     if running != mode:
-        hint = "start it without --mode"
-        raise RefusedError(f"the daemon was started with --mode {running}", hint)
+        hint = "was it started with --mode, or with another --config? see: throttled status"
+        raise RefusedError(f"the daemon uses mode {running} still", hint)
     return done.message
 
 

@@ -271,7 +271,7 @@ def _show(
         if number:
             click.echo()
         for line in _head(one, several=len(known.config_directories) > 1, unread=unread):
-            click.echo(output.cut(line))
+            click.echo(output.printable(line))
         _table(one.rows)
         for line in _below(one.rows):
             click.echo(output.printable(line))

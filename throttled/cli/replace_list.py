@@ -50,8 +50,13 @@ def command(
     _refuse_unreadable(name, entries, result.skipped)
     active = _active(name)
     now = time.time()
-    fresh = [pair for pair in entries if not _unchanged(pair[1], active, now)]
-    result.outcomes = {"unchanged": len(entries) - len(fresh)}
+    fresh, unchanged = [], 0
+    for pair in entries:
+        if _unchanged(pair[1], active, now):
+            unchanged += len(_keys(pair[1]))  # as the other outcomes: in each scope
+        else:
+            fresh.append(pair)
+    result.outcomes = {"unchanged": unchanged}
     result.done = len(entries) - len(fresh)
     wanted = {key for _, entry in entries for key in _keys(entry)}
     gone = [key for key in active if key not in wanted]

@@ -63,7 +63,8 @@ def command(*, seconds: float, html: str | None, mail: str | None, as_json: bool
         output.print_json(found)
     elif not html and not mail:
         for line in text(found):
-            click.echo(output.cut(line))
+            table = line.startswith(" ")  # the others are sentences
+            click.echo(output.cut(line) if table else output.printable(line))
 
 
 def _letter(found: Overview, to: str, settings: Config) -> Letter:

@@ -98,18 +98,18 @@ def show_accounts(result: AccountsResult) -> None:
     rows = []
     for row in result.rows:
         numbers = row.messages, row.recipients, row.bounces, row.deferrals, row.received
-        above = f"  above {', '.join(row.above)}" if row.above else ""
         rows.append(
             (
+                row.subject,
                 *map(number, numbers),
                 output.short_number(row.bytes),
                 "-" if row.networks is None else number(row.networks),
                 number(row.usual),
                 number(row.highest),
-                f"{row.subject}{above}",
+                ", ".join(row.above) or "-",
             )
         )
-    output.print_table([*counts.split(), ">USUAL", ">HIGHEST", "SENDER"], rows)
+    output.print_table(["SENDER", *counts.split(), ">USUAL", ">HIGHEST", "ABOVE"], rows)
 
 
 def show_found(result: FindResult) -> None:

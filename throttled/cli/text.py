@@ -84,7 +84,7 @@ def status(result: StatusResult) -> Iterator[str]:
 
 def _status(status: StatusResult) -> Iterator[tuple[str, str]]:
     up = f"pid {status.pid}, up {output.lasting(status.uptime)} (since {moment(status.started)})"
-    yield "throttled", f"{status.version}, {up if status.pid else 'not running'}"
+    yield "throttled", f"{status.version}, {up if status.pid else 'does not answer'}"
     yield "firewall", f"{status.backend}, mode {status.mode}"
     logs = [text for tail in status.tails for text in _tail(tail)]
     yield from _labelled("log", [*logs, *map(_pattern, status.patterns)])

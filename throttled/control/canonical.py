@@ -83,7 +83,10 @@ def subject(text: str) -> str:
             return named.read(text)
         return address.subject(text.strip())
     except ValueError as error:
-        hint = "write 192.0.2.7, 192.0.2.0/24, 2001:db8::/64, account:alice or domain:example.com"
+        hint = (
+            "write 192.0.2.7, 192.0.2.0/24, 2001:db8::/64, account:alice or domain:example.com; "
+            "host names, and parts of names, are looked up by: throttled find"
+        )
         raise UsageError(str(error), hint) from error
 
 

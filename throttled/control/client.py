@@ -44,7 +44,7 @@ def request(path: Path, message: Request, timeout: float = TIMEOUT) -> Result:
         hint = "run it as root (sudo), or join the group that [control] group names"
         raise NotPermittedError(f"not permitted to talk to the daemon at {path}", hint) from error
     except TimeoutError as error:
-        hint = "see its log: journalctl -u throttled"
+        hint = "it may still make a change that was asked for; see: journalctl -u throttled"
         raise NotRunningError(f"the daemon did not answer within {timeout:g} s", hint) from error
     except OSError as error:
         if "path too long" in str(error):

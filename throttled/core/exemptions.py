@@ -29,6 +29,8 @@ def ended(released: Collection[Key], store: Store, now: float) -> list[Decision]
         now: wall clock.
     """
     networks = [key for key in released if address.is_network(key[0])]
+    if not networks:
+        return []
     found = []
     try:
         for network, scope in networks:

@@ -65,6 +65,10 @@ class KnownGood:
         packed, scope = key
         if packed in self._good[scope] or packed in self._pools[scope]:
             return True
+        return self.protects(packed)
+
+    def protects(self, packed: bytes) -> bool:
+        """Return whether a packed address is protected."""
         return bool(address.covering_parsed(self._protected, (packed, len(packed) * 8)))
 
     def subjects(self, scope: Scope) -> Iterator[str]:

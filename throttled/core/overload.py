@@ -6,6 +6,7 @@ everybody is admitted. Owns the `Admission` of the scope, and since when each se
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -47,9 +48,11 @@ _LOOK = 2.5
 #: Who waits longer waits for no process that is being started: that service has all it may have, or
 #: its processes do not start. The others have room nevertheless.
 _STUCK = 5.0
-#: Connections that the addresses of a pool may have that are not known good by themselves, with the
-#: smallest cap; else a quarter of the cap, which is what is reserved.
-_POOL = 2
+#: For a known good client that waits longer for a process, idle sessions are ended too.
+_WAITS = 1.0
+#: With the smallest cap, else a quarter of it, as is reserved: connections that the addresses of a
+#: pool may have that are not known good by themselves; more are many for a known good network.
+_FEW = 2
 _NETWORKS = 5
 _NOTHING = AdmissionCounts()
 
@@ -122,6 +125,10 @@ class Strangers:
         more = self._counts.open > self._processes.ready
         return more or self.delays.since > 0 or not self._admission.exact
 
+    @property
+    def _few(self) -> int:
+        return max(_FEW, self.wanted.cap // 4)
+
     def follow(self, wanted: Wanted) -> None:
         """Take what holds now; limits of a started means change with the next step."""
         if wanted.ports != self.wanted.ports:
@@ -163,8 +170,7 @@ class Strangers:
         if admission is None:
             return
         ours = [s for s in sockets if s.port in self.wanted.ports]
-        most = max(_POOL, self.wanted.cap // 4)
-        self._known.crowded(self.scope, (s.far for s in ours), most, now.wall)
+        self._known.crowded(self.scope, (s.far for s in ours), self._few, now.wall)
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
         passed, self._looked = min(now.boot - self._looked, _LOOK), now.boot
@@ -172,7 +178,7 @@ class Strangers:
             s.identity: self._queued.get(s.identity, -passed) + passed for s in ours if not s.inode
         }
         self._see(ours, strangers, now.boot)
-        self._spend(strangers, passed)
+        self._spend(ours, passed)
         if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
             try:
@@ -181,7 +187,7 @@ class Strangers:
                 self._failed(error, now)
                 return
         if self._limits is not None and self._limits.dropping:
-            self._end(strangers)
+            self._end(ours, strangers)
 
     def stop(self) -> None:
         """Admit everybody. Idempotent."""
@@ -326,10 +332,10 @@ class Strangers:
         known = len(ours) - len(strangers) - len(waiting - {s.identity for s in strangers})
         self._processes.see(at, len(ours) - len(waiting), known, len(waiting))
 
-    def _spend(self, strangers: Sequence[Socket], passed: float) -> None:
+    def _spend(self, ours: Sequence[Socket], passed: float) -> None:
         """Count the time since the latest look for whom each session waits now."""
         spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
-        for s in strangers:
+        for s in ours:
             key, waits = (s.identity, s.spoken), s.waits and s.spoken
             if s.inode and key not in self._spent:
                 spent[key] = 0.0, 0.0
@@ -338,10 +344,11 @@ class Strangers:
                 spent[key] = owed + passed * (not waits), waited + passed * waits
         self._spent = spent
 
-    def _end(self, strangers: Sequence[Socket]) -> None:
-        """End the sessions that waste places, as far as others wait for these."""
+    def _end(self, ours: Sequence[Socket], strangers: Sequence[Socket]) -> None:
+        """End the sessions that waste places or processes, as far as others wait for these."""
+        some, wanted = strangers, self._over_cap if self.delays.full else 0
         if not self.delays.full and len(strangers) <= self.wanted.cap:
-            return
+            some, wanted = self._in_the_way(ours)
         places = [
             Place(
                 s.identity,
@@ -352,17 +359,31 @@ class Strangers:
                 s.waits and s.spoken,
                 not s.inode,
             )
-            for s in strangers
+            for s in some
         ]
-        wanted = self._over_cap if self.delays.full else 0
         about = self.wanted.cap, wanted, self.wanted.idle, self.wanted.greeting
         keys = {place.key for place in to_end(places, *about)}
         if keys:
-            ending = [s for s in strangers if s.identity in keys]
+            ending = [s for s in some if s.identity in keys]
             ended = self._end_sessions(ending)
             self.ended += ended
-            some = ", ".join(sorted({unpack(s.far) for s in ending})[:_NETWORKS])
-            log.debug("ended %d idle sessions in %s: %s", ended, self.scope, some)
+            whose = ", ".join(sorted({unpack(s.far) for s in ending})[:_NETWORKS])
+            log.debug("ended %d idle sessions in %s: %s", ended, self.scope, whose)
+
+    def _in_the_way(self, ours: Sequence[Socket]) -> tuple[list[Socket], int]:
+        """Return the sessions that may be ended for known good clients, and how many are wanted.
+
+        Those of strangers, where a known good client waits for a process; where one of a network
+        with few connections does, those of networks with many too, unless they are protected: two
+        messages on two days are cheap.
+        """
+        late = {s for s in ours if self._queued.get(s.identity, 0.0) >= _WAITS}
+        many, protects = Counter(_network(s) for s in ours), self._known.protects
+        good = {s for s in ours if (s.far, self.scope) in self._known}
+        first = {s for s in good if many[_network(s)] <= self._few or protects(s.far)}
+        at, at_first = ({s.port for s in some & late} for some in (good, first))
+        others = [s for s in ours if s.inode and s not in first]
+        return [s for s in others if s.port in (at_first if s in good else at)], len(late)
 
     def _failed(self, error: BackendError, now: Moment) -> None:
         if self.error is None:
@@ -371,3 +392,8 @@ class Strangers:
         again = _AGAIN if self._admission is None else _SOON
         self.stop()
         self.error, self._tried = error, now.boot - _AGAIN + again
+
+
+def _network(connection: Socket) -> bytes:
+    far = connection.far
+    return far[: 3 if len(far) == 4 else 8]  # a /24, a /64

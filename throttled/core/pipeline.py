@@ -339,13 +339,13 @@ class Pipeline:
         )
         if not ahead:
             self.recorder.record(now, decisions, positions)
-        if began is not None and decisions:
-            self.counts.decided.add(time.perf_counter() - began, len(decisions))
+        recorded = time.perf_counter()
         self._keep_counters(decisions, before)
         valid = self.recorder.without_refused(decisions, now)
         entries = [entry for d in valid for entry in entries_of(d, now.wall, before)]
         self.enforcer.apply(entries, now)
         if began is not None and decisions:
+            self.counts.decided.add(recorded - began, len(decisions))
             self.counts.enforced.add(time.perf_counter() - began, len(decisions))
         if ahead:
             self.recorder.record(now, positions=positions)

@@ -81,9 +81,10 @@ class Recorder:
 
     def add(self, evidence: Sequence[Evidence], activity: Mapping[Activity, int]) -> None:
         """Take evidence and what happened; it is recorded with the next positions."""
-        self._evidence += evidence
-        self._activity.update(activity)
+        if activity:
+            self._activity.update(activity)
         if evidence:
+            self._evidence += evidence
             self.evident(one.subject for one in evidence)
 
     def record(

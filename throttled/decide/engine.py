@@ -11,7 +11,7 @@ of event does). Owns these and the trace. Its memory is bounded by `max_clients`
 `throttled.decide.tables` for what happens at the cap) and `streams`' cap of sessions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from heapq import nlargest
 
 from msgspec import Struct
@@ -127,7 +127,7 @@ class Engine:
         self._actions.remember_names(_NAMES, most)
         self._actions.scale = Scale(policy.points)
         self._actions.guessing = self.guessing.reconfigured(policy.guesses())
-        before = list(self._all())
+        before = self._all()
         self._scopes = _scopes(policy, self._peaks)
         self._behind = _scopes(policy, 0, behind=True)
         for state, old in zip(self._all(), before, strict=True):
@@ -296,14 +296,10 @@ class Engine:
 
     def drain(self) -> Outcome:
         """Return what the events since the last call came to."""
-        crossings, further = self._drained(self._scopes)
+        crossings, further, acquitted = self._drained(self._scopes)
         if crossings and (shared := self.shared.found()):  # protected as soon as somebody asks
             crossings = [c for c in crossings if c.subject not in shared]
-        behind, _ = self._drained(self._behind)
-        acquitted, acquitted_behind = (
-            [(client, state.scope) for state in states.values() for client in state.acquitted()]
-            for states in (self._scopes, self._behind)
-        )
+        behind, _, acquitted_behind = self._drained(self._behind)
         out = self._actions.drain()
         return Outcome(crossings, *out, further, behind, acquitted, acquitted_behind)
 
@@ -371,22 +367,25 @@ class Engine:
             + sum(table.dropped for table in [*tables, *networks]),
         }
 
-    def _all(self) -> Iterator[Scoped]:
-        yield from self._scopes.values()
-        yield from self._behind.values()
+    def _all(self) -> tuple[Scoped, ...]:
+        return *self._scopes.values(), *self._behind.values()
 
     def _state(self, scope: Scope, *, behind: bool) -> Scoped:
         return (self._behind if behind else self._scopes)[scope]
 
-    def _drained(self, scopes: Mapping[Scope, Scoped]) -> tuple[list[Crossing], list[Crossing]]:
-        """Return the crossings of some scopes, with their lines, and what only ends sessions."""
+    def _drained(
+        self, scopes: Mapping[Scope, Scoped]
+    ) -> tuple[list[Crossing], list[Crossing], list[tuple[str, Scope]]]:
+        """Return what `Scoped.drain` does, of some scopes: the crossings with their lines."""
         crossings: list[Crossing] = []
         further: list[Crossing] = []
+        acquitted: list[tuple[str, Scope]] = []
         for state in scopes.values():
-            pending, others = state.drain()
-            crossings += (replace(c, lines=self.lines(c.subject)) for c in pending)
+            pending, others, cleared = state.drain()
+            crossings += [replace(c, lines=self.lines(c.subject)) for c in pending]
             further += others
-        return crossings, further
+            acquitted += [(client, state.scope) for client in cleared]
+        return crossings, further, acquitted
 
 
 def _scopes(policy: Policy, peaks: int, *, behind: bool = False) -> dict[Scope, Scoped]:

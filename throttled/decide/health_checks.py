@@ -9,6 +9,8 @@ from throttled.decide.tables import Counters, Generations
 #: Sessions that wanted nothing, and seconds in which no other came, after which a client looks like
 #: a health check; how many such clients are remembered.
 _HEALTH_CHECK, _IDLE_TIME, _HEALTH_CHECKS = 30, 3600.0, 50
+#: Eighths of that time in which it came: a health check is steady, as many in a minute are a flood.
+_STEADY = 4
 #: A site has a handful of probes and load balancers; more clients than these are a flood.
 _PROBES = 8
 
@@ -37,12 +39,13 @@ class HealthChecks:
     def sessions(self, client: str, at: float) -> int:
         """Return how many sessions a client had within an hour, if it looks like a health check."""
         count = self._idle.value(client, at)
-        return count if count >= _HEALTH_CHECK else 0
+        steady = count >= _HEALTH_CHECK and self._idle.eighths(client, at) >= _STEADY
+        return count if steady else 0
 
     def clients(self, at: float) -> list[str]:
         """Return clients that look like health checks; none where they are too many to be any.
 
-        A flood that only connects looks the same: it is not to be allowlisted.
+        A steady flood from many that only connect looks the same: it is not to be allowlisted.
         """
         clients = [client for client in self._latest.values() if self.sessions(client, at)]
         return clients if len(clients) <= _PROBES else []

@@ -61,3 +61,8 @@ def advance(meter: int, tick: int) -> int:
 def total(meter: int) -> int:
     """Return what the window holds, as of the meter's newest eighth."""
     return (meter & _MASK) % _SUM
+
+
+def eighths(meter: int) -> int:
+    """Return in how many of the window's eighths something was counted."""
+    return sum(meter >> lane & _SUM > 0 for lane in range(0, _BITS, _LANE))

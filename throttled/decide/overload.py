@@ -15,10 +15,11 @@ Turns: while the cap drops connections, a network is admitted once in T seconds,
 has no network left and the next newcomer is admitted at once. T grows by two seconds a second, up
 to twice the time in which all networks seen had their turn, so that half of the places stay for
 newcomers. It shrinks while strangers have less than a quarter of the places, by as much as fills
-that quarter: honest clients of one network shall not wait beside free places. Networks that come
-more than twice a second even so take no turns: few clients that flood are banned by the limits,
-which turns would only keep from seeing them. Turns begin after `_STORM`, so that a short honest
-storm is not slowed; where fewer processes serve one, it lasts as many times longer.
+that quarter, and while the cap drops nothing: honest clients of one network shall not wait beside
+free places. Networks that come more than twice a second even so take no turns: few clients that
+flood are banned by the limits, which turns would only keep from seeing them. Turns begin after
+`_STORM`, so that a short honest storm is not slowed; where fewer processes serve one, it lasts as
+many times longer.
 
 Sessions: while the cap drops connections, those are ended that kept Postfix waiting longer than
 `idle` in all, the longest first; each 250 bytes received add a second. So an upload at modem speed
@@ -58,6 +59,9 @@ _STAYS = 50.0
 _STORM, _USUAL = 5.0, 80
 #: Seconds by which T grows in a second, and shrinks at most.
 _GROWS, _SHRINKS = 2.0, 10.0
+#: Seconds without drops by the cap after which T shrinks beside few free places too, by this share
+#: of itself a second: a flood that needs turns has the other places for a moment then.
+_QUIET, _SLOWLY = 30.0, 1 / 60
 #: Share of the places beside which turns are shortened. T that is a second shorter after a second
 #: admits twice as many for that second, one that is two seconds shorter three times as many.
 _QUARTER = 0.25
@@ -155,9 +159,12 @@ class Delays:
         storm = _STORM * max(1.0, _USUAL / cap)
         if look.over_cap and (self.turn or at - self._begun >= storm):
             turn = (self.turn or _GROWS * _STORM) + _GROWS * passed
-            self.turn = max(self.turn, min(turn, longest, self._all(look.networks)))
-        elif self.turn and not look.paced and (used := self._open / cap) < _QUARTER:
-            self.turn -= passed * min(_SHRINKS, _QUARTER / max(used, 0.001) - 1.0)
+            self.turn = max(self.turn, min(turn, self._all(look.networks)))
+        elif self.turn and not look.paced:
+            least = self.turn * _SLOWLY if at - self._capped > _QUIET else 0.0
+            wanted = _QUARTER / max(self._open / cap, 0.001) - 1.0
+            self.turn -= passed * min(_SHRINKS, max(least, wanted))
+        self.turn = min(self.turn, longest)
         if self.turn < _SHORTEST:
             if self.turn:
                 self._begun = at

@@ -103,10 +103,15 @@ class Scoped:
         self.active.clear()
         self._pending = {}
 
-    def drain(self) -> tuple[list[Crossing], list[Crossing]]:
-        """Return the crossings since the last call, and those that only end their sessions."""
-        drained = list(self._pending.values()), list(self._further.values())
-        self._pending, self._further = {}, {}
+    def drain(self) -> tuple[list[Crossing], list[Crossing], list[str]]:
+        """Return what came since the last call.
+
+        Returns:
+            The crossings, those that only end their sessions, and the clients that were accused
+            and logged in.
+        """
+        drained = list(self._pending.values()), list(self._further.values()), self._acquitted
+        self._pending, self._further, self._acquitted = {}, {}, []
         return drained
 
     def good(self, client: str, at: float, deliveries: int, logins: int) -> None:
@@ -233,11 +238,6 @@ class Scoped:
             self._pending.pop((subject, GUESSING), None)
         if self._accused.pop(client):
             self._acquitted.append(client)
-
-    def acquitted(self) -> list[str]:
-        """Return the clients that were accused and logged in since the last call."""
-        drained, self._acquitted = self._acquitted, []
-        return drained
 
     def _weigh(
         self,

@@ -141,6 +141,10 @@ class Counters(Generations[str, int]):
         value = self.get(key)
         return 0 if value is None else total(advance(value, int(at * self._per_second)))
 
+    def eighths(self, key: str, at: float) -> int:
+        """Return in how many eighths of that window something was counted."""
+        return meter.eighths(advance(self.get(key) or 0, int(at * self._per_second)))
+
 
 class Distinct(Generations[str, bytes]):
     """How many distinct names each client used within a window.

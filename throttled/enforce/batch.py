@@ -28,9 +28,9 @@ Failure = tuple[Entry, str]
 class Rivals:
     """The sets in which a throttled subject may be instead: those of other rates."""
 
-    def __init__(self, present: Iterable[SetId]) -> None:
+    def __init__(self, present: AbstractSet[SetId]) -> None:
         """Remember the sets that there are."""
-        self._sets = set(present)
+        self._sets = present
         self._found: dict[SetId, list[SetId]] = {}
 
     def of(self, wanted: SetId) -> list[SetId]:
@@ -39,7 +39,7 @@ class Rivals:
             return []
         found = self._found.get(wanted)
         if found is None:
-            self._sets.add(wanted)
+            self._sets = {*self._sets, wanted}
             self._found = {}
             found = [of for of in self._sets if of[:4] == wanted[:4] and of != wanted]
             self._found[wanted] = found

@@ -1,12 +1,12 @@
 """Open TCP connections at the ports of this host: the peer of each, and which side sends next.
 
-As `ss -K` does it: asks inet_diag for the open sockets, once a call and IP version, and destroys
-some of them (linux/inet_diag.h, linux/sock_diag.h). Costs O(open sockets). Needs CAP_NET_ADMIN and
-a kernel with CONFIG_INET_DIAG_DESTROY. Where that fails sessions time out by themselves: it is
-logged, once for each reason, and is no error.
+As `ss -K` does it: asks inet_diag for the open sockets, once a call, and destroys some of them
+(linux/inet_diag.h, linux/sock_diag.h). Costs O(open sockets), and O(memory of the machine) for the
+kernel's hash table. Needs CAP_NET_ADMIN and a kernel with CONFIG_INET_DIAG_DESTROY. Where that
+fails sessions time out by themselves: it is logged, once for each reason, and is no error.
 
-Sees the sockets of its own network namespace, by their local port. Listing all took
-0.4 ms with few. Owns nothing.
+Sees the sockets of its own network namespace, by their local port. Listing all takes 0.2 ms with
+few in 24 GB of memory (262,144 buckets), 0.8 ms beside other work. Owns nothing.
 """
 
 import errno
@@ -25,13 +25,16 @@ from throttled.linux.netlink_socket import SOCK_DIAG, Netlink
 
 log = logging.getLogger(__name__)
 
-_BY_FAMILY, _DESTROY = 20, 21
+#: TCPDIAG_GETSOCK, SOCK_DESTROY. The first is of before Linux 3.3, and the only one that asks for
+#: both IP versions: the kernel walks its whole hash table for each question.
+_GET, _DESTROY = 18, 21
 #: TCP_ESTABLISHED and TCP_CLOSE_WAIT: what an smtpd still holds.
 _STATES = 1 << 1 | 1 << 8
 _TIME_WAIT, _LISTEN = 6, 10
 _TOGETHER = 100
 
-_ASKED = struct.Struct("=BBBBI48s")  # inet_diag_req_v2: family, protocol, -, -, states, id
+_LIST = struct.Struct("=3x B 48x I 4x")  # inet_diag_req: what to add, states
+_ASKED = struct.Struct("=BB2xI48s")  # inet_diag_req_v2: family, protocol, states, id
 #: inet_diag_msg: state, ports and far address, length of the receive queue, inode.
 _ANSWER = struct.Struct("=x B 2x 2s 2s 16x 16s 12x 4x I 8x I")
 #: tcp_info, an attribute (INET_DIAG_INFO) behind it: see `_Info`.
@@ -91,7 +94,7 @@ def opened(ports: Collection[int]) -> list[Socket]:
 def destroy(sockets: Iterable[Socket]) -> int:
     """Destroy sockets, as if the connection had been lost; return how many that were."""
     requests = [
-        message(_DESTROY, ACK, _asked(one.family, _STATES, identity=one.identity))
+        message(_DESTROY, ACK, _ASKED.pack(one.family, socket.IPPROTO_TCP, _STATES, one.identity))
         for one in sockets
     ]
     ended = 0
@@ -181,13 +184,8 @@ def _listed(states: int, more: int = 0) -> Iterator[tuple[int, bytes, int, int]]
         OSError: the kernel does not tell.
     """
     with Netlink(SOCK_DIAG) as netlink:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for answer in netlink.dump(message(_BY_FAMILY, DUMP, _asked(family, states, more))):
-                yield family, answer.data, answer.start, answer.end
-
-
-def _asked(family: int, states: int, more: int = 0, identity: bytes = bytes(48)) -> bytes:
-    return _ASKED.pack(family, socket.IPPROTO_TCP, more, 0, states, identity)
+        for answer in netlink.dump(message(_GET, DUMP, _LIST.pack(more, states))):
+            yield answer.data[answer.start], answer.data, answer.start, answer.end
 
 
 def _far_end(family: int, far: bytes) -> bytes:

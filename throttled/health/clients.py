@@ -63,5 +63,5 @@ class ClientReporter:
         clients = [c for c in pipeline.engine.checks.clients(at) if not reason(c)]
         if clients:
             what, _, hint = pipeline.engine.checks.hint(clients[0], at).partition("; ")
-            more = f" (and {len(clients) - 1} more clients)" if len(clients) > 1 else ""
+            more = f" (and {len(clients) - 1} more)" if len(clients) > 1 else ""
             yield Finding("warning", f"{what}{more}", hint, "health-check")

@@ -19,6 +19,7 @@ from throttled import address
 from throttled.errors import HostError
 from throttled.host import addresses, mynetworks, postconf, relays, services
 from throttled.host.postconf import Instance, split
+from throttled.maincf.asking import DATA, RECIPIENT, disconnected
 from throttled.model import Facts, Scope, Service, Spool
 
 #: Where syslog daemons write it: Debian's way, and Red Hat's.
@@ -105,6 +106,7 @@ def _gather(
         sasl_domain=_sasl_domain(instances) or kept.sasl_domain,
         delimiters=_delimiters(instances) or kept.delimiters,
         pipes=_pipes(instances) | kept.pipes,
+        asked=_asked(instances) | kept.asked,
         config_directories=directories,
         files=_unique(*_files(directories, instances, before), RESOLV_CONF),
         scopes=dict(scopes),
@@ -236,6 +238,17 @@ def _delimiters(instances: list[Instance]) -> str:
     """Return what begins an extension in each instance that knows any (postconf(5))."""
     each = [d for i in instances if (d := i.parameters.get("recipient_delimiter", ""))]
     return "".join(sorted(set.intersection(*map(set, each)))) if each else ""
+
+
+def _asked(instances: list[Instance]) -> frozenset[str]:
+    """Return about what Postfix asks the daemon, as its lists of restrictions say."""
+    return frozenset(
+        about
+        for instance in instances
+        for parameters in (instance.parameters, *(e.parameters for e in instance.entries))
+        for about, name in (("data", DATA), ("recipient", RECIPIENT))
+        if disconnected(value := parameters.get(name, "")) != value
+    )
 
 
 def _pipes(instances: list[Instance]) -> frozenset[str]:

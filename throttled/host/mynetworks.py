@@ -205,6 +205,11 @@ def _public(network: Network) -> bool:
     return not any(_within(network, private) for private in _PRIVATE)
 
 
+def too_wide(network: str) -> bool:
+    """Return whether a network that is written somewhere is wider than is ever meant."""
+    return _too_wide(ip_network(network, strict=False), given=True)
+
+
 def _too_wide(network: Network, *, given: bool) -> bool:
     """Return whether a network is wider than is ever meant; what is written may be all of 10/8."""
     if network.prefixlen >= _FLOOR[network.version] or network.is_loopback:

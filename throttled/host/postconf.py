@@ -28,6 +28,8 @@ PARAMETERS = (
     "relayhost",
     "smtpd_authorized_xclient_hosts",
     "smtpd_authorized_xforward_hosts",
+    "smtpd_data_restrictions",
+    "smtpd_recipient_restrictions",
     "smtpd_sasl_auth_enable",
     "smtpd_sasl_local_domain",
     "smtpd_service_name",

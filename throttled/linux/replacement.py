@@ -18,7 +18,11 @@ def replace(path: Path, text: str, mode: int) -> None:
         OSError: it cannot be written; what was there before stays.
     """
     target = path.resolve()
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        error.filename = str(path)  # what was named, not the file beside it
+        raise
     try:
         with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor
             file.write(text)

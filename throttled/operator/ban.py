@@ -40,7 +40,7 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
         RefusedError: it is protected.
     """
     subject = request.subject
-    scopes = scopes_of(request.scope)
+    scopes = scopes_of(request.scope, subject)
     action: Literal["ban", "throttle"] = "ban" if isinstance(request, Ban) else "throttle"
     why = f"manual, uid {peer.uid}" + (f": {request.why}" if request.why else "")
     entry = Entered(subject, action, request.scope, request.seconds, why)
@@ -58,13 +58,13 @@ def ban(desk: Desk, request: Ban | Throttle, peer: Peer) -> ChangeResult:
     confirmed = len(desk.lookup(wanted) or ()) == len(scopes)
     rows = [row for row in desk.active(subject) if row.scope in scopes]
     verb = DONE[action]
-    where = " and ".join(scopes)
+    where = "" if address.is_named(subject) else f" in {' and '.join(scopes)}"
     if desk.observing:
-        message = f"{subject} would be {verb} in {where}; observing, nothing is enforced"
+        message = f"{subject} would be {verb}{where}; observing, nothing is enforced"
     elif confirmed:
-        message = f"{subject} is {verb} in {where}"
+        message = f"{subject} is {verb}{where}"
     else:
-        message = f"{subject} is not {verb} in {where}: {desk.refusal()}"
+        message = f"{subject} is not {verb}{where}: {desk.refusal()}"
     error = desk.pipeline.recorder.error
     if error is not None:
         message += f"; not in the database yet ({error.message})"
@@ -76,7 +76,8 @@ def _notes(rows: Iterable[Snapshot], wall: float) -> Iterator[str]:
     for row in rows:
         if row.action in RESTRICTING and row.until > wall:
             left = Duration(row.until - wall)
-            yield f"; before: {DONE[row.action]} in {row.scope} for {left} more ({row.limit})"
+            where = "" if address.is_named(row.subject) else f" in {row.scope}"
+            yield f"; before: {DONE[row.action]}{where} for {left} more ({row.limit})"
 
 
 def _history(pasts: Iterable[Past]) -> str:
@@ -108,7 +109,11 @@ def punish(
         rate: of throttles; None = that of [throttle].
     """
     moment = desk.clock()
-    keys = [(entry.subject, scope) for entry in entries for scope in scopes_of(entry.scope)]
+    keys = [
+        (entry.subject, scope)
+        for entry in entries
+        for scope in scopes_of(entry.scope, entry.subject)
+    ]
     pasts, sure = _pasts(desk, keys, moment.wall)
     refused: dict[int, RefusedError] = {}
     decisions: dict[Key, Decision] = {}
@@ -118,7 +123,7 @@ def punish(
         why = entry.why or f"manual, uid {peer.uid}"
         try:
             _refuse_unenforceable(desk, entry.subject)
-            for scope in scopes_of(entry.scope):
+            for scope in scopes_of(entry.scope, entry.subject):
                 key = entry.subject, scope
                 decisions[key] = manual(
                     action,

@@ -19,6 +19,7 @@ from throttled.core.leftovers import Leftovers
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
+from throttled.decide.gauge import SCOPE_OF
 from throttled.decide.listed import Lists
 from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
@@ -170,6 +171,11 @@ class Desk(Struct, frozen=True):
         self.pipeline.enforcer.apply(removed, self.clock())
 
 
-def scopes_of(scope: Scope | None) -> tuple[Scope, ...]:
-    """Return the scopes that a request is about; None stands for all."""
+def scopes_of(scope: Scope | None, subject: str = "") -> tuple[Scope, ...]:
+    """Return the scopes that a request is about; None stands for all.
+
+    Decisions about an account, a uid or a mailbox have one, whatever the request says.
+    """
+    if address.is_named(subject) and (kind := address.kind(subject)) != "domain":
+        return (SCOPE_OF[kind],)
     return SCOPES if scope is None else (scope,)

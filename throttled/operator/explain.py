@@ -98,7 +98,7 @@ def _accounts(events: Sequence[Event]) -> list[str]:
 def _further(desk: Desk, sender: SenderFacts | None, client: str) -> str:
     """Return what would happen next: to a sender; else `client`, to a client."""
     if desk.running is None:
-        return "unknown: the daemon is not running"
+        return "unknown: the daemon does not answer"
     if sender is None or desk.protection.sender(sender.today.subject):
         return client
     return next_step(sender) or client
@@ -182,4 +182,6 @@ def _next(
                 f"(now {meter.value}, limit {threshold}, within {Duration(meter.within)})"
             )
             nearest = max(nearest, (meter.value / threshold, text))
+    if throttled and not nearest[1]:
+        return "the throttle ends, unless a limit is exceeded again"
     return nearest[1] or "nothing: no counted offences"

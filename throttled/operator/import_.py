@@ -59,7 +59,7 @@ def _punish(desk: Desk, piece: Sequence[Numbered], peer: Peer, refused: list[Ref
         (entry.subject, scope): Entry(entry.subject, scope, action, 0.0)
         for at, (_, entry) in enumerate(piece)
         if at not in why and (action := entry.action) != "allow"
-        for scope in scopes_of(entry.scope)
+        for scope in scopes_of(entry.scope, entry.subject)
     }
     return len(desk.lookup(last.values()) or ()) == len(last)
 

@@ -106,8 +106,8 @@ def _on_hold(on_hold: OnHold, wall: float) -> Iterator[Finding]:
 
 
 def _not_running() -> Finding:
-    hint = "start it: systemctl start throttled, or: throttled run"
-    return Finding("fault", "the daemon is not running: new offenders are not blocked", hint)
+    hint = "see: systemctl status throttled; start it: systemctl restart throttled"
+    return Finding("fault", "the daemon does not answer: new offenders are not blocked", hint)
 
 
 def _counts(desk: Desk, health: list[Finding]) -> Mapping[tuple[Scope, Action], int]:

@@ -300,7 +300,7 @@ class Logs:
         batch = self._next(follower)
         if batch is None or batch.done:
             follower.behind = 0.0
-            if not follower.errors():
+            if follower.logged and not follower.errors():
                 follower.logged = ""
         elif not follower.behind:
             follower.behind = now().boot

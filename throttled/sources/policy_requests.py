@@ -13,7 +13,7 @@ Owns the sockets (`throttled.sources.policy_sockets`).
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from time import monotonic
 from typing import Literal
 
@@ -85,8 +85,13 @@ class PolicyRequests:
         self._ports: dict[int, Scope] = {}
 
     def follow(self, facts: Facts) -> None:
-        """Listen in these queue directories, and in no others."""
+        """Listen in these queue directories, and in no others.
+
+        What Postfix's configuration no longer asks about is not asked: no need to wait for silence.
+        """
+        ceased = self._facts.asked - facts.asked
         self._facts = facts
+        self._cease(about for about in self._asked if about in ceased)
         self._inside = Cover(facts.mynetworks)
         self._apart = Cover((*LOOPBACK, *facts.own))
         self._ports = {service.port: service.scope for service in facts.services}
@@ -95,15 +100,19 @@ class PolicyRequests:
     def tick(self, _moment: Moment | None = None) -> None:
         """Listen where that could not be so far, or where the socket was removed."""
         since = monotonic() - _SILENT
-        silent = [about for about, at in self._asked.items() if at < since]
-        for about in silent:
-            del self._asked[about]
-        if silent:
-            self._connected(self._asked)
+        self._cease(about for about, at in self._asked.items() if at < since)
         self.sockets.tick()
         if self.on_hold is not None and (self._syncing is None or self._syncing.done()):
             loop = asyncio.get_running_loop()
             self._syncing = loop.run_in_executor(None, self._sync, self.on_hold)
+
+    def _cease(self, about: Iterable[About]) -> None:
+        """Note that Postfix asks no more."""
+        ceased = list(about)
+        for each in ceased:
+            del self._asked[each]
+        if ceased:
+            self._connected(self._asked)
 
     def _sync(self, on_hold: OnHold) -> None:
         try:

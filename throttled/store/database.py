@@ -36,6 +36,17 @@ _PRAGMAS = (
 )
 
 
+class Guard(errors.Translated):
+    """Gives a connection, and raises SQLite's errors as StoreError."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+        super().__init__(path)
+        self._connection = connection
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._connection
+
+
 class Database:
     """One open database.
 
@@ -55,8 +66,9 @@ class Database:
         if path != MEMORY:
             _ready(path, readonly=readonly)
         self._identity: tuple[int, int] | None = None
-        with errors.translated(path):
+        with errors.Translated(path):
             self.connection = _connect(path, readonly=readonly)
+        self._guard = Guard(path, self.connection)
         try:
             with self.guard():
                 self._prepare(migrations)
@@ -70,11 +82,9 @@ class Database:
         """Close the connection; the write-ahead log is written back where it can be."""
         self.connection.close()
 
-    @contextmanager
-    def guard(self) -> Iterator[sqlite3.Connection]:
+    def guard(self) -> Guard:
         """Give the connection, and raise SQLite's errors as StoreError."""
-        with errors.translated(self.path):
-            yield self.connection
+        return self._guard
 
     def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """Return what a SELECT finds."""
@@ -174,13 +184,16 @@ class Database:
 def _ready(path: str, *, readonly: bool) -> None:
     if readonly:
         try:
-            if Path(path).exists():
-                return
+            Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise errors.missing(path) from error
         except PermissionError as error:
             raise errors.unreachable(path) from error
         except OSError as error:  # a name too long, a failing disk
             raise errors.inaccessible(error, path) from error
-        raise errors.missing(path)
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise errors.unreachable(path)
+        return
     try:
         # Never opened when it exists: closing would drop the locks of this process's connections.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

@@ -5,7 +5,7 @@ A batch of subjects is one SELECT for each scope in it, and a few index lookups 
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -92,8 +92,7 @@ def past(
 ) -> dict[Key, Past]:
     """Return what is known of each subject, `Past()` where that is nothing, or was altered."""
     found = dict.fromkeys(keys, _NOTHING)
-    for scope, subjects in _by_scope(keys):
-        rows = connection.execute(_PAST, (subjects, scope, now))
+    for scope, rows in _by_scope(connection, _PAST, keys, now):
         skipped.run("row", rows, partial(_add_past, found, scope, now))
     return found
 
@@ -110,9 +109,8 @@ def network_past(
 ) -> dict[Key, NetworkPast]:
     """Return what is known of each network, without those of which that was altered."""
     found: dict[Key, NetworkPast] = {}
-    since = (now - _DAY, day_of(now) - MEMORY)
-    for scope, networks in _by_scope(keys):
-        rows = connection.execute(_NETWORK_PAST, (networks, scope, now, *since))
+    values = (now, now - _DAY, day_of(now) - MEMORY)
+    for scope, rows in _by_scope(connection, _NETWORK_PAST, keys, *values):
         skipped.run("row", rows, partial(_add_network, found, scope))
     return found
 
@@ -168,8 +166,20 @@ def decision(row: Sequence[Any]) -> tuple[Any, ...]:
     return (*first, read_lines(lines), alert, read_rate(rate), 0, 0, origin, "", name)
 
 
-def _by_scope(keys: Sequence[Key]) -> Iterator[tuple[Scope, str]]:
+def _by_scope(
+    connection: sqlite3.Connection, query: str, keys: Sequence[Key], *values: float
+) -> Iterator[tuple[Scope, sqlite3.Cursor]]:
+    """Yield each scope, and the rows of the subjects in it."""
     for scope in SCOPES:
         subjects = list({subject: None for subject, of in keys if of == scope})
-        if subjects:
-            yield scope, msgspec.json.encode(subjects).decode()
+        if len(subjects) == 1:
+            yield scope, connection.execute(_of_one(query), (subjects[0], scope, *values))
+        elif subjects:
+            asked = msgspec.json.encode(subjects).decode()
+            yield scope, connection.execute(query, (asked, scope, *values))
+
+
+@cache
+def _of_one(query: str) -> str:
+    """Return a query for one subject: a decision waits for it, and `json_each` takes a third."""
+    return query.replace("json_each(?1)", "(SELECT ?1 AS value)")

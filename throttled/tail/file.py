@@ -70,6 +70,7 @@ class FileTail:
         self._resume = position
         self._skip_present = position is None and not from_start
         self._files: list[Plain | Packed] = []  # oldest first; the last is the log, once it exists
+        self._place: Position | None = None  # where the latest batch ended; None: see `position`
         self._stale = True  # the path has to be looked at
         self._retry = Backoff()  # of looking at it
         self._exists = False
@@ -95,6 +96,7 @@ class FileTail:
             SourceError: a try that was due failed, and nothing else is new. Later calls try again.
         """
         at = monotonic()
+        self._place = None
         failure = self._refresh(at)
         for file in tuple(self._files):
             if not file.retry.due(at):
@@ -148,7 +150,9 @@ class FileTail:
 
         Inode 0 stands for a log that was not there yet: it is then read from its start.
         """
-        return self._here() if self._files else self._resume
+        if not self._files:
+            return self._resume
+        return self._place or self._here()
 
     def state(self) -> State:
         """Return what `status` says of this log."""
@@ -193,7 +197,7 @@ class FileTail:
         if lines:
             self._lines += len(lines)
             self._last_line = time()
-        here = self._here()
+        here = self._place = self._here()
         return Batch(self.path, file.device, file.inode, file.mark, lines, offsets, here, done)
 
     def _here(self) -> Position:

@@ -104,14 +104,14 @@ class Plain(Generation):
         Raises:
             RewrittenError: the head differs, or the file is shorter than what was read.
         """
-        chunk = os.pread(self.fd, limit, self.end)
+        end = self.end
+        chunk = os.pread(self.fd, limit, end)
         # After the data: if the head still is the same, then the data was of the same file.
-        if not self._recognised() or (not chunk and os.fstat(self.fd).st_size < self.end):
+        if not self._recognised() or (not chunk and os.fstat(self.fd).st_size < end):
             raise RewrittenError
         if not chunk:
             return [], [], False
         self.heard = monotonic()
-        end = self.end
         lines, offsets = self._splitter.feed(chunk)
         if lines:
             split = self._splitter.start - end

@@ -30,6 +30,7 @@ _LOOKUP = (
     | flags.DELETE_SELF
     | flags.ONLYDIR
 )
+_OVERFLOW = int(flags.Q_OVERFLOW)  # compared with each event: its enumeration takes 10 x as long
 _MAX_LINKS = 40  # as in the kernel, see path_resolution(7)
 #: Bytes of events that are read at once, and of the largest: inotify(7).
 _EVENTS, _LARGEST = 65_536, 16 + 256
@@ -92,7 +93,7 @@ class Watch:
         """Take in what happened; return whether the path has to be looked at again."""
         changed = False
         for event in self._events():
-            if event.mask & flags.Q_OVERFLOW:
+            if event.mask & _OVERFLOW:
                 changed = True
             names = self._names.get(event.wd)
             if names is not None and (event.name in names or not event.name):

@@ -15,8 +15,10 @@ from uuid import UUID
 import msgspec
 import pytest
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from throttled.analysis.abuse import LINES, collect, masked
+from throttled.cli import abuse
 from throttled.model import Action, Decision, Line, Scope
 from throttled.store.store import Store
 
@@ -104,6 +106,9 @@ def store(tmp_path: Path, log: Path) -> Path:
                 decided(2, "ban", "198.51.100.8", "errors"),
                 decided(3, "ban", "203.0.113.1", "connections", "mx"),
                 decided(4, "ban", "203.0.113.2", "errors", "mx"),
+                replace(decided(5, "ban", "203.0.113.2", "operator", "mx"), origin="operator"),
+                replace(decided(6, "ban", "203.0.113.3", "list", "mx"), origin="list:drop"),
+                replace(decided(7, "ban", "203.0.113.4", "errors", "mx"), origin="mx2"),
             ],
         )
     return path
@@ -174,10 +179,29 @@ def test_unmasked_and_what_is_not_known(cli: "Cli", log: Path) -> None:
     assert base64.b64decode(shown["evidence"][0]["payload"]) == log.read_bytes()
     ended = cli("abuse", "192.0.2.1")
     assert ended.code == 1
-    assert "nothing is stored about 192.0.2.1" in ended.err
+    assert "stored about 192.0.2.1" in ended.err
+    for other in ("203.0.113.3", "203.0.113.4"):
+        assert cli("abuse", other).code == 1
     assert cli("abuse", "198.51.100.7", "--for", "1m").code == 1
     assert cli("abuse", "198.51.100.7", "--to", "a@b\nBcc: c@d").code == 2
     assert cli("abuse", "example.org").code == 2
+
+
+@pytest.mark.usefixtures("store")
+def test_a_manual_ban_is_no_evidence(cli: "Cli") -> None:
+    shown: Any = cli("abuse", "203.0.113.0/24", "--json").json()
+    assert "2 throttles or bans, of these 2 bans" in shown["description"]
+
+
+def test_the_host_is_named_with_its_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `hostname --fqdn` of Debian: the host name is short, /etc/hosts has the domain."""
+    answers = {"mx": "mx.example.test", "alone": "localhost", "mx.example.org": "mx.example.org"}
+    monkeypatch.setattr(abuse, "getfqdn", answers.__getitem__)
+    assert [abuse.full_name(name) for name in answers] == [
+        "mx.example.test",
+        "alone",
+        "mx.example.org",
+    ]
 
 
 @pytest.mark.usefixtures("store")

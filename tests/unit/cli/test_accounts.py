@@ -35,10 +35,22 @@ def test_what_senders_did_today(cli: "Cli") -> None:
     ended = cli("accounts")
     assert ended.code == 0
     title, first, *_ = lines = ended.out.splitlines()
-    assert title.split()[-1] == "SENDER"
-    assert first.split() == [*"2 1,500 3 4 0 30k - 10 10".split(), "account:alice@example.test"]  # noqa: SIM905 - a row
+    assert title.split()[0] == "SENDER"
+    assert first.split() == ["account:alice@example.test", *"2 1,500 3 4 0 30k - 10 10 -".split()]  # noqa: SIM905 - a row
     assert len(lines) == 4
     assert "\x1b" not in ended.out
+
+
+@pytest.mark.usefixtures("store")
+def test_names_are_whole_on_a_narrow_terminal(cli: "Cli", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    lines = cli("accounts").out.splitlines()
+    assert all(len(line) <= 40 for line in lines)
+    assert [line.split()[0] for line in lines[1:3]] == [
+        "account:alice@example.test",
+        "account:bob\\x1b[2J",
+    ]
 
 
 @pytest.mark.usefixtures("store")
@@ -74,7 +86,7 @@ def test_of_a_running_daemon(cli: "Cli", daemon: "Daemon") -> None:
     assert daemon.asked == [Accounts("ALICE", "account", "networks", 1)]
     lines = ended.out.splitlines()
     assert lines[1].split() == [
-        *"1 2 4 5 6 3 7 8 9 account:alice above account-bounces".split(),  # noqa: SIM905 - a row
+        *"account:alice 1 2 4 5 6 3 7 8 9 account-bounces".split(),  # noqa: SIM905 - a row
     ]
     assert lines[2] == "and 1 more: --max"
     daemon.answer = AccountsResult([], 0, enabled=False)

@@ -1,5 +1,6 @@
 """`throttled check`: each thing that works, and each that does not, with what to do."""
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -79,6 +80,13 @@ def test_json_has_the_same(cli: "Cli", config_file: Path, tmp_path: Path) -> Non
     assert _find(ended, "1 events in its last 1 lines")["state"] == "ok"
     assert _find(ended, "throttled.db will be created")["state"] == "ok"
     assert _find(ended, "the daemon is not running")["state"] == "warning"
+
+
+def test_a_daemon_that_runs_and_does_not_answer_is_an_error(cli: "Cli", daemon: "Daemon") -> None:
+    daemon.answer = asyncio.CancelledError()  # the connection ends
+    ended = cli("check", "--json")
+    assert ended.code == 1
+    assert _find(ended, "without an answer")["state"] == "fault"
 
 
 def test_a_log_without_events_is_a_warning(cli: "Cli", config_file: Path, tmp_path: Path) -> None:

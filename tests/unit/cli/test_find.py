@@ -30,5 +30,5 @@ def test_who_is_meant(cli: "Cli", daemon: "Daemon") -> None:
 def test_nobody(cli: "Cli", daemon: "Daemon") -> None:
     daemon.answer = FindResult([])
     ended = cli("find", "carol")
-    assert (ended.code, ended.out) == (1, "nothing is known by carol\n")
+    assert (ended.code, ended.out) == (1, "nothing matches carol\n")
     assert cli("find", "c").code == 2

@@ -89,7 +89,9 @@ def test_bad_usage(cli: "Cli") -> None:
     assert "\\x" not in cli("export").err
     assert cli("--nonsense").code == 2
     assert cli("list", "--scope", "imap").code == 2
-    assert "not an IP address" in cli("explain", "example.com").err
+    for name in ("mail.example.com", "alice@example.test", "acount:alice"):
+        said = cli("explain", name).err
+        assert ("not an IP address" in said, "throttled find" in said) == (True, True)
 
 
 def test_errors_with_json_are_on_standard_output_too(cli: "Cli") -> None:
@@ -246,7 +248,10 @@ def test_what_the_system_refuses_is_reported(
 
     monkeypatch.setattr(main_module.throttled, "main", fail)
     ended = cli("status")
-    assert (ended.code, ended.err) == (1, "throttled: /etc/some: Permission denied\n")
+    assert (ended.code, ended.err) == (
+        3,
+        "throttled: /etc/some: Permission denied\nhint: run as root\n",
+    )
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

@@ -42,7 +42,7 @@ def test_the_daemon_reads_it_again(
     before = config_file.read_text()
     ended = cli("mode", "throttle")
     assert ended.code == 1
-    assert "the daemon was started with --mode enforce" in ended.err
+    assert "the daemon uses mode enforce still" in ended.err
     assert config_file.read_text() == before
 
 
@@ -63,3 +63,20 @@ def test_a_daemon_that_gives_no_answer_is_an_error_and_the_file_stays(
     assert ended.code == 3
     assert f"{config_file} says throttle, but the daemon" in ended.err
     assert 'mode = "throttle"' in config_file.read_text()
+
+
+def test_a_file_with_errors_is_reported_as_it_is_and_not_changed(
+    cli: "Cli", config_file: Path
+) -> None:
+    for text, place in (("[limits.x]\nsotf = 1\n", ":2: "), ("[limits\n", ": not TOML")):
+        config_file.write_text(text)
+        ended = cli("mode", "observe")
+        assert (ended.code, f"{config_file}{place}" in ended.err) == (2, True)
+        assert config_file.read_text() == text
+
+
+def test_a_file_that_is_not_there_is_not_made(cli: "Cli", config_file: Path) -> None:
+    config_file.unlink()
+    ended = cli("mode", "observe")
+    assert (ended.code, "no such file" in ended.err) == (2, True)
+    assert not config_file.exists()

@@ -75,6 +75,17 @@ def test_text(cli: "Cli") -> None:
 
 
 @pytest.mark.usefixtures("store")
+def test_sentences_are_whole_on_a_narrow_terminal_and_tables_fit(
+    cli: "Cli", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    lines = cli("report").out.splitlines()
+    assert lines[2].endswith("1 of them had delivered mail or logged in; 1 of these banned.")
+    assert all(len(line) <= 40 for line in lines if line.startswith(" "))
+
+
+@pytest.mark.usefixtures("store")
 def test_json_has_the_numbers_of_the_text(cli: "Cli") -> None:
     found = cli("report", "--json").json()
     assert found["totals"]["bans"] == {"now": 168, "before": 168}

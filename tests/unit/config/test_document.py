@@ -83,7 +83,7 @@ def test_the_tables_of_the_reference_are_whole() -> None:
 
 
 def test_the_files_in_the_tree_are_what_is_written() -> None:
-    hint = "run scripts/gen-docs"
+    hint = "make docs"
     assert (ROOT / "packaging/throttled.toml").read_text() == document.default_file(), hint
     assert (ROOT / "docs/reference/config.md").read_text() == document.reference(), hint
 
@@ -108,4 +108,4 @@ def test_check_distinguishes_a_stale_file_from_a_fresh_one(tmp_path: Path) -> No
         file.write("x")
     code, output = run("--check")
     assert code == 1
-    assert output == "packaging/throttled.toml is not what scripts/gen-docs writes: run it\n"
+    assert output == "packaging/throttled.toml is not what scripts/gen-docs writes: make docs\n"

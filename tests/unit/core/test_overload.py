@@ -1,12 +1,14 @@
 """Strangers of a scope, by admission control that drops nothing: what is asked of it, and when."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 
 import msgspec
 import pytest
 
+from throttled.address import pack
 from throttled.clock import Moment
 from throttled.core.known_good import KnownGood
 from throttled.core.overload import Strangers, Wanted
@@ -45,7 +47,8 @@ class Broken(Memory):
 @pytest.fixture
 def known() -> KnownGood:
     store = Store.open(":memory:")
-    store.record(WALL, (), [Evidence("192.0.2.9", WALL, 0, 2)])
+    good = "192.0.2.9", "192.0.2.10", "2001:db8::9"
+    store.record(WALL, (), [Evidence(each, WALL, 0, 2) for each in good])
     found = KnownGood(Recorder(store, Skipped()))
     asyncio.run(found.load(at(0)))
     found.protect(Protection(Facts(), networks=("203.0.113.0/24",)))
@@ -390,6 +393,55 @@ def test_who_is_never_accepted_has_a_minute_while_others_wait(
     assert not ended
     look(ending, found, 61, 62)
     assert len(ended) == 4
+
+
+def test_idle_sessions_are_ended_for_known_good_clients_that_wait_for_a_process(
+    ending: Strangers, ended: list[Socket]
+) -> None:
+    """Known good clients have more than the reserve, so that strangers never reach the cap."""
+    good, elsewhere = sockets(2, far=b"\xcb\x00\x71"), sockets(1, far=b"\xc6\x33\x65", port=2525)
+    ending.follow(msgspec.structs.replace(WANTED, ports=(25, 2525)))
+    ending.step(at(1), dropping=True)
+    look(ending, [*sockets(4), *elsewhere], 1, 30)
+    waiting = [good[0]._replace(inode=0, identity=b"good")]
+    ending.sample([*sockets(4), *elsewhere, *waiting], at(30.5))
+    assert not ended
+    ending.sample([*sockets(4), *elsewhere, *waiting], at(31.5))
+    assert [one.identity for one in ended] == [b"0"]
+
+
+@pytest.mark.parametrize(
+    ("far", "count", "expected"),
+    [
+        (("192.0.2.9", "192.0.2.10"), 20, 0),  # a large sender
+        (("192.0.2.9", "192.0.2.10"), 21, 1),  # or one that was cheap to make known good
+        (("2001:db8::9",), 21, 1),
+        (("203.0.113.5",), 60, 0),  # protected
+    ],
+)
+def test_known_good_clients_do_not_keep_out_the_others(
+    ending: Strangers, ended: list[Socket], far: Sequence[str], count: int, expected: int
+) -> None:
+    fars = itertools.cycle(map(pack, far))
+    found = [one._replace(far=next(fars)) for one in sockets(count)]
+    look(ending, found, 1, 30)
+    own = found[0]._replace(inode=0, identity=b"own")
+    other = own._replace(far=pack("203.0.113.6"), identity=b"other")
+    look(ending, [*found, own], 31, 33)
+    assert not ended
+    look(ending, [*found[:-1], other], 34, 34)
+    ending.sample([*found, other], at(34.9))
+    assert not ended
+    ending.sample([*found, other], at(35.1))
+    assert len(ended) == expected
+
+
+def test_none_are_ended_below_the_cap_for_strangers_that_wait_for_a_process(
+    ending: Strangers, ended: list[Socket]
+) -> None:
+    waiting = [one._replace(inode=0) for one in sockets(3, far=b"\xc6\x33\x65")]
+    look(ending, [*sockets(3), *waiting], 1, 300)
+    assert not ended
 
 
 def test_time_that_postfix_needs_is_not_the_clients(

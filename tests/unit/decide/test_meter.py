@@ -84,3 +84,10 @@ def test_what_is_subtracted_was_there() -> None:
     assert meter.subtract(value, 101, 1) == value
     assert meter.subtract(value, 105, 1) == value  # the future
     assert meter.subtract(value, 95, 1) == value  # out of the window
+
+
+def test_eighths_in_which_something_was_counted() -> None:
+    value = add(add(add(0, 100, 3), 100, 4), 103, 1)
+    assert meter.eighths(0) == 0
+    assert meter.eighths(value) == 2
+    assert meter.eighths(meter.advance(value, 109)) == 1

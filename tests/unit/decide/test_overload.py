@@ -128,16 +128,33 @@ def test_a_botnet_takes_turns_and_none_of_its_networks_comes_twice_before_all_ha
     assert delays.turn == 300.0
 
 
-def test_turns_fill_a_quarter_of_the_places() -> None:
+@pytest.mark.parametrize(("places", "least", "most"), [(20, 0, 0), (16, 2, 5), (10, 15, 20)])
+def test_turns_fill_a_quarter_of_the_places(places: int, least: int, most: int) -> None:
     delays = Delays()
     run(delays, 100.0, 100, FULL)
     longest = delays.turn
-    run(delays, 200.0, 30, Look(others=9, open=20))
-    assert delays.turn == longest
-    run(delays, 230.0, 20, Look(others=9, open=16))
-    assert longest - 5 < delays.turn < longest - 2
-    run(delays, 250.0, 20, Look(others=9, open=10))
-    assert longest - 25 < delays.turn < longest - 20
+    run(delays, 200.0, 28, Look(others=9, open=places))
+    assert longest - most <= delays.turn <= longest - least
+
+
+def test_turns_are_over_some_minutes_after_the_attack_on_a_busy_server() -> None:
+    """Honest strangers have half of the places, all day long."""
+    delays = Delays()
+    run(delays, 100.0, 180, FULL)
+    assert delays.turn == 300.0
+    run(delays, 280.0, 30, Look(others=9, open=40))
+    assert delays.turn == 300.0
+    run(delays, 310.0, 60, Look(others=9, open=40))
+    assert 100.0 < delays.turn < 120.0
+    run(delays, 370.0, 300, Look(others=9, open=40))
+    assert delays.turn == 0.0
+
+
+def test_a_shorter_turn_of_the_operator_counts_at_once() -> None:
+    delays = Delays()
+    run(delays, 100.0, 180, FULL)
+    delays.step(280.0, FULL, 60.0)
+    assert delays.turn == 60.0
 
 
 def test_turns_are_over_soon_after_the_attack() -> None:

@@ -291,3 +291,14 @@ def test_another_cap_evicts_what_was_entered_first() -> None:
     assert sorted(table.values()) == [2, 3, 5, 6]
     table.put("k7", 7, 1000.0)
     assert sorted(table.values()) == [5, 6, 7]
+
+
+def test_in_how_many_eighths_something_was_counted() -> None:
+    table = Counters(80.0, 100)
+    for at in (1000.0, 1001.0, 1030.0):
+        table.add("a", at, 1)
+    assert (table.eighths("a", 1030.0), table.eighths("a", 1095.0), table.eighths("b", 0.0)) == (
+        2,
+        1,
+        0,
+    )

@@ -47,7 +47,7 @@ def test_the_cap_on_rates_counts_those_that_are_added() -> None:
 
 
 def test_bans_have_no_rivals() -> None:
-    assert batch.Rivals(BASE).of(BANNED) == []
+    assert batch.Rivals(frozenset(BASE)).of(BANNED) == []
 
 
 def test_the_last_entry_for_an_element_wins() -> None:
@@ -58,7 +58,7 @@ def test_the_last_entry_for_an_element_wins() -> None:
 
 def test_a_throttle_leaves_the_sets_of_other_rates() -> None:
     slow = throttle(rate=Rate(6, 3600.0, 2))
-    groups, failed = batch.plan([slow], place, milliseconds, batch.Rivals(BASE).of)
+    groups, failed = batch.plan([slow], place, milliseconds, batch.Rivals(frozenset(BASE)).of)
     gone = throttle(0.0, slow.rate)
     assert groups == {SLOW: {KEY: (slow, 1000)}, PLAIN: {KEY: (gone, 0)}}
     assert not failed

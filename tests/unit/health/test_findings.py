@@ -124,15 +124,16 @@ def test_a_client_that_looks_like_a_health_check_is_named(pipeline: Pipeline) ->
     at = now()
     health = ClientReporter(pipeline)
     for client in ("198.51.100.7", "198.51.100.8"):
-        written = datetime.fromtimestamp(at.wall, UTC).strftime("%b %e %H:%M:%S")
-        begin = LINE.strip().replace("Nov 22 10:00:01", written).replace("198.51.100.7", client)
-        ends = begin.replace(" connect from", " disconnect from") + " commands=0/0"
-        lines = [begin, ends] * 30
+        lines = []
+        for minute in range(30, 0, -1):
+            written = datetime.fromtimestamp(at.wall - 60 * minute, UTC).strftime("%b %e %H:%M:%S")
+            begin = LINE.strip().replace("Nov 22 10:00:01", written).replace("198.51.100.7", client)
+            lines += [begin, begin.replace(" connect from", " disconnect from") + " commands=0/0"]
         pipeline.counting.read(lines, range(len(lines)), at)
         (finding,) = health(at.boot)
         assert finding.what.startswith("198.51.100.7 looks like a health check: 30 sessions")
         assert finding.hint.endswith("throttled allow 198.51.100.7")
-    assert finding.what.endswith(" (and 1 more clients)")
+    assert finding.what.endswith(" (and 1 more)")
     own = Facts(own=frozenset({"198.51.100.7", "198.51.100.8"}))
     pipeline.reconfigure(Policy(), Protection.of(own, Policy().protect))
     assert list(health(at.boot)) == []

@@ -258,6 +258,17 @@ def test_delimiters_that_all_instances_have(tmp_path: Path, each: list[str], com
     assert gather(directories).delimiters == common
 
 
+def test_about_what_postfix_asks(tmp_path: Path) -> None:
+    asks = "check_policy_service { unix:throttled/policy, timeout=2s, default_action=DUNNO }"
+    main = f"throttled_check = {asks}\nsmtpd_data_restrictions = permit_x, $throttled_check\n"
+    facts = gather([configure(tmp_path, main, MASTER)])
+    assert facts.asked == {"data"}
+    other = "smtpd_recipient_restrictions = check_policy_service unix:private/policyd\n"
+    assert gather([configure(tmp_path, other, MASTER)], before=facts).asked == set()
+    own = MASTER + f"\nsmtp inet n - y - - smtpd\n  -o {{ smtpd_recipient_restrictions = {asks} }}"
+    assert gather([configure(tmp_path, "", own)]).asked == {"recipient"}
+
+
 def test_pipes_that_deliver_to_mailboxes(tmp_path: Path) -> None:
     main = f"{MAIN}\nvirtual_transport = dovecot:\nlocal_transport = lmtp:unix:private/x\n"
     pipes = "\n".join(

@@ -32,3 +32,10 @@ def test_what_cannot_be_written_leaves_the_old_text(tmp_path: Path) -> None:
         replace(path, "\ud800", 0o600)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "report.html"
+    with pytest.raises(FileNotFoundError) as caught:
+        replace(path, "x", 0o600)
+    assert caught.value.filename == str(path)

@@ -79,6 +79,17 @@ def test_of_a_throttled_client_another_throttle_is_no_next_step(tmp_path: Path) 
     )
 
 
+def test_of_a_client_that_is_only_throttled_the_next_step_is_its_end(tmp_path: Path) -> None:
+    async def connect(lab: Lab) -> str:
+        lab.write(*(f"connect from unknown[{A}]" for _ in range(70)))
+        await lab.listed(1)
+        return A
+
+    assert explained(tmp_path, connect).next == (
+        "the throttle ends, unless a limit is exceeded again"
+    )
+
+
 def test_a_network_is_explained_with_what_is_active_inside(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         names = [f"198.51.100.{n}" for n in range(1, 8)]

@@ -245,3 +245,19 @@ def test_an_account_that_is_guessed_from_many_addresses(tmp_path: Path) -> None:
         assert (row.messages, row.above) == (1, ["account-bounces", "guessing"])
 
     live(tmp_path, story)
+
+
+@pytest.mark.parametrize("subject", [ALICE, "uid:33", "mailbox:bob@example.test"])
+def test_a_manual_ban_of_what_has_no_scope_is_one_entry(tmp_path: Path, subject: str) -> None:
+    async def story(lab: Lab) -> None:
+        lab.runtime.pipeline.answered(connected=True, recipients=True)
+        change = await lab.ask(requests.Ban(subject, scope="mx"), ChangeResult)
+        assert [(row.subject, row.action) for row in change.changed] == [(subject, "ban")]
+        assert change.message == f"{subject} is banned"
+        again = await lab.ask(requests.Throttle(subject), ChangeResult)
+        assert again.message.startswith(f"{subject} is throttled; before: banned for 10m")
+        assert len((await lab.ask(requests.List(), ListResult)).rows) == 1
+        assert (await lab.ask(requests.Unban(subject), ChangeResult)).confirmed
+        assert (await lab.ask(requests.List(), ListResult)).rows == []
+
+    live(tmp_path, story)

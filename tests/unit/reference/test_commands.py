@@ -9,7 +9,7 @@ PAGE = Path(__file__).parents[3] / "docs/reference/commands.md"
 
 
 def test_the_page_is_what_the_commands_say() -> None:
-    assert PAGE.read_text() == commands.reference(), "run scripts/gen-docs"
+    assert PAGE.read_text() == commands.reference(), "make docs"
 
 
 def test_every_command_is_there_with_options_and_examples() -> None:

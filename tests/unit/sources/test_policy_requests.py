@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
@@ -213,6 +214,21 @@ def test_whether_postfix_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(policy_requests, "_SILENT", -1.0)
         for _ in range(2):
             place.server.tick()
+        assert place.connected == [{"data"}, set()]
+
+    run(test)
+
+
+def test_what_the_configuration_no_longer_asks_about_is_not_asked_from_then_on(run: Run) -> None:
+    async def test(place: Place) -> None:
+        facts = place.facts(place.spool)
+        place.server.follow(replace(facts, asked=frozenset(("data", "recipient"))))
+        async with connection(place.path) as ask:
+            await ask(text())
+        assert place.connected == [{"data"}]
+        place.server.follow(replace(facts, asked=frozenset(("data",))))
+        assert place.connected == [{"data"}]
+        place.server.follow(facts)
         assert place.connected == [{"data"}, set()]
 
     run(test)

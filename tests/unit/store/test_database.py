@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from lab.network.netns import directory
 from throttled.errors import StoreError
 from throttled.model import Decision
 from throttled.store import database
@@ -408,3 +409,19 @@ def test_files_of_another_user(mode: int) -> None:
             os.seteuid(0)
         assert folder in caught.value.hint
         assert number_of_bans(path) == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("closed", ["file", "directory"])
+def test_what_this_user_may_not_read_is_not_permitted(closed: str) -> None:
+    with directory("store") as home:
+        Store.open(str(home / "throttled.db")).close()
+        if closed == "directory":
+            home.chmod(0o700)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StoreError, match="may not read") as caught:
+                Store.open(str(home / "throttled.db"), readonly=True)
+        finally:
+            os.seteuid(0)
+    assert (caught.value.hint, caught.value.exit_code) == ("run as root", 3)

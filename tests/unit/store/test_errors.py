@@ -46,15 +46,15 @@ def test_an_error_without_a_code_is_reported_too() -> None:
 
 def test_translated_raises_the_fault_and_keeps_the_cause() -> None:
     cause = _error(sqlite3.SQLITE_FULL)
-    with pytest.raises(StoreError, match="no space") as caught, errors.translated(PATH):
+    with pytest.raises(StoreError, match="no space") as caught, errors.Translated(PATH):
         raise cause
     assert caught.value.__cause__ is cause
 
 
 def test_our_own_mistakes_surface_as_they_are() -> None:
-    with pytest.raises(sqlite3.ProgrammingError), errors.translated(PATH):
+    with pytest.raises(sqlite3.ProgrammingError), errors.Translated(PATH):
         raise sqlite3.ProgrammingError("closed")
-    with pytest.raises(KeyError), errors.translated(PATH):
+    with pytest.raises(KeyError), errors.Translated(PATH):
         raise KeyError
 
 

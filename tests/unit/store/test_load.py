@@ -106,7 +106,9 @@ def test_a_batch_of_thousands(store: Store) -> None:
     ("query", "values"),
     [
         (load._PAST, 3),
+        (load._of_one(load._PAST), 3),
         (load._NETWORK_PAST, 5),
+        (load._of_one(load._NETWORK_PAST), 5),
         (load._DECISIONS, 2),
         (active._ACTIVE, 3),
         (active._ENDED, 4),

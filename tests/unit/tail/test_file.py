@@ -229,6 +229,19 @@ def test_old_file_is_given_back_when_it_was_quiet(
     assert tail.position.older == ()
 
 
+def test_the_position_names_a_new_file_before_anything_is_in_it(log: Path) -> None:
+    append(log, numbered(0, 1))
+    tail = Follower(log, from_start=True)
+    assert tail.now() == numbered(0, 1)
+    log.rename(log.with_name("mail.log.1"))
+    log.touch()
+    assert tail.woken() == []
+    position = tail.tail.position
+    assert position
+    assert position.inode == log.stat().st_ino
+    assert len(position.older) == 1
+
+
 def test_old_file_is_kept_while_the_new_one_is_empty(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

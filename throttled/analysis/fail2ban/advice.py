@@ -94,8 +94,11 @@ def fates(jails: Iterable[Jail]) -> Iterator[tuple[str, str]]:
                 jail.name,
                 "keep it for IMAP and POP3; failed logins over SMTP are counted in [limits.auth]",
             )
-        elif jail.mail:
+        elif jail.of_program:
             yield jail.name, "keep it: its program's lines are not read here"
+        elif jail.mail:
+            what = "it has a filter of its own for a log of mail, which is not known here"
+            yield jail.name, f"compare it (throttled replay), then keep or disable it: {what}"
         elif jail.name == "recidive":
             yield jail.name, "keep it if other jails stay; here each further ban is longer"
         else:

@@ -30,6 +30,8 @@ _MAIL = re.compile(
     r"postfix|sasl|dovecot|courier|cyrus|sendmail|exim|qmail|perdition|uwimap|sieve|roundcube"
     r"|squirrelmail|horde|sogo|solid-pop3d|kerio|rspamd|opensmtpd"
 )
+#: A log of mail, as its path or its systemd unit.
+_MAIL_LOG = re.compile(r"\bmail|maillog|postfix")
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _DATABASE = "/var/lib/fail2ban/fail2ban.sqlite3"
 PERMANENT = -1.0
@@ -47,6 +49,7 @@ class Jail(Struct):
     fails: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     filter: str = ""  # as the files name it
+    logs: str = ""  # what it reads: paths, and matches in the journal
 
     @property
     def postfix(self) -> bool:
@@ -55,9 +58,14 @@ class Jail(Struct):
         return "postfix" in source or self.name.startswith("postfix")
 
     @property
+    def of_program(self) -> bool:
+        """Whether it is named after a program that takes mail, or lets users read it."""
+        return bool(_MAIL.search(self.name) or _MAIL.search(self.filter) or self.postfix)
+
+    @property
     def mail(self) -> bool:
         """Whether it is about mail."""
-        return bool(_MAIL.search(self.name) or _MAIL.search(self.filter) or self.postfix)
+        return self.of_program or bool(_MAIL_LOG.search(self.logs))
 
 
 class Fail2ban(Struct):
@@ -122,6 +130,8 @@ def _set(jail: Jail, key: str, values: list[str]) -> None:
             jail.bantime = seconds(values[0])
         case "addignoreip":
             jail.ignore += values
+        case "addlogpath" | "addjournalmatch":
+            jail.logs += f" {values[0]}"
         case "prefregex":
             jail.prefix = values[0]
         case "addfailregex":
@@ -178,6 +188,7 @@ def _jail(name: str, values: Mapping[str, str]) -> Jail:
         bantime=seconds(_value(values, "bantime") or 600),
         ignore=re.split(r"[\s,]+", _value(values, "ignoreip").strip()),
         filter=_value(values, "filter"),
+        logs=_value(values, "logpath"),
     )
 
 

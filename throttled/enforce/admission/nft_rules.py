@@ -130,18 +130,6 @@ def remove(name: str) -> str:
     return f"add table inet {name}\ndelete table inet {name}\n"
 
 
-def counters(listed: str) -> dict[str, int]:
-    """Return the packets of each counter, as `list counters` prints them."""
-    found, name = {}, ""
-    for line in listed.splitlines():
-        words = line.split()
-        if words[:1] == ["counter"]:
-            name = words[1]
-        elif words[:1] == ["packets"] and name:
-            found[name] = int(words[1])
-    return found
-
-
 def _arriving(limits: AdmissionLimits, verdict: str) -> list[str]:
     found = [
         "meta l4proto != tcp accept",

@@ -67,6 +67,10 @@ def _element_head(size: int) -> bytes:
 
 
 _HEADS = {size: _element_head(size) for size in (4, 16)}
+# Around a transaction, each with a struct nfgenmsg: family, version, resource.
+_BEGIN = nl.message(_BATCH_BEGIN, 0, _SUBSYSTEM.to_bytes(4))
+_END = nl.message(_BATCH_END, 0, _SUBSYSTEM.to_bytes(4))
+_COUNTERS = nl.attribute(3, _COUNTER.to_bytes(4))  # NFTA_OBJ_TYPE
 _TIMEOUT = nl.ATTRIBUTE.pack(12, 4)  # NFTA_SET_ELEM_TIMEOUT
 _EXPIRATION = nl.ATTRIBUTE.pack(12, 5)  # NFTA_SET_ELEM_EXPIRATION
 
@@ -106,9 +110,7 @@ def delete(table: str, name: str, packed: Sequence[bytes], sequence: int) -> byt
 
 def transaction(messages: Iterable[bytes]) -> bytes:
     """Frame messages that take effect together or not at all; errors of the whole have number 0."""
-    subsystem = _SUBSYSTEM.to_bytes(4)  # struct nfgenmsg: family, version, resource
-    begin, end = (nl.message(kind, 0, subsystem) for kind in (_BATCH_BEGIN, _BATCH_END))
-    return b"".join((begin, *messages, end))
+    return b"".join((_BEGIN, *messages, _END))
 
 
 def get_element(table: str, name: str, packed: bytes) -> bytes:
@@ -135,8 +137,12 @@ def dump_static(table: str) -> tuple[bytes, ...]:
 
 def get_counter(table: str, name: str) -> bytes:
     """Pack a question for a named counter."""
-    kind = nl.attribute(3, _COUNTER.to_bytes(4))  # NFTA_OBJ_TYPE
-    return _message(_GET_OBJECT, 0, _names(table, name) + kind)
+    return _message(_GET_OBJECT, 0, _names(table, name) + _COUNTERS)
+
+
+def dump_counters(table: str) -> bytes:
+    """Pack a question for all named counters of a table."""
+    return _message(_GET_OBJECT, nl.DUMP, nl.text(1, table) + _COUNTERS)
 
 
 def _list(table: str, name: str, packed: Sequence[bytes]) -> bytes:
@@ -209,8 +215,14 @@ def count_of(answer: Message) -> int | None:
 
 def packets_of(answer: Message) -> int:
     """Return the packets of a named counter from an answer to `get_counter`."""
+    return counter_of(answer)[1]
+
+
+def counter_of(answer: Message) -> tuple[str, int]:
+    """Return the name of a counter and its packets from an answer to `dump_counters`."""
     found = nl.attributes(answer.data, answer.start + 4, answer.end)
-    return nl.number(answer.data, nl.attributes(answer.data, *found[4]), 2)  # NFTA_OBJ_DATA
+    packets = nl.number(answer.data, nl.attributes(answer.data, *found[4]), 2)  # NFTA_OBJ_DATA
+    return nl.string(answer.data, found, 2), packets  # NFTA_OBJ_NAME
 
 
 class ElementReader:

@@ -54,6 +54,9 @@ def test_what_becomes_of_each_jail() -> None:
     assert fates["exim"] == "keep it: its program's lines are not read here"
     assert fates["recidive"].startswith("keep it if other jails stay")
     assert fates["sshd"] == "keep it: not about mail"
+    own = Jail("my-rbl", logs=" /var/log/mail.log")
+    [(_, fate)] = advice.fates([own])
+    assert fate.startswith("compare it (throttled replay)")
 
 
 def test_bans_as_a_list() -> None:

@@ -18,6 +18,10 @@ DUMP = r"""2026-11-29 15:41:03,690 fail2ban.jailreader [28588]: WARNING Have not
 ['set', 'postfix', 'bantime', '-1']
 ['set', 'postfix', 'addignoreip', '127.0.0.1/8', 'host.example.com']
 ['set', 'other', 'maxretry', 9]
+['add', 'mine', 'polling']
+['set', 'mine', 'addlogpath', '/var/log/mail.log', 'head']
+['add', 'sshd', 'systemd']
+['set', 'sshd', 'addjournalmatch', '_SYSTEMD_UNIT=sshd.service', '+', '_COMM=sshd']
 ['start', 'postfix']
 ['set']
 [1
@@ -38,8 +42,12 @@ def test_what_the_client_prints() -> None:
             r"^postfix/\w+ <F-CONTENT>.+</F-CONTENT>$",
             ["^a <HOST>", "^b <HOST>"],
             ["ours"],
-        )
+        ),
+        "mine": Jail("mine", logs=" /var/log/mail.log"),
+        "sshd": Jail("sshd", logs=" _SYSTEMD_UNIT=sshd.service"),
     }
+    assert [jail.mail for jail in found.jails.values()] == [True, True, False]
+    assert [jail.of_program for jail in found.jails.values()] == [True, False, False]
 
 
 def test_files_without_fail2ban() -> None:

@@ -96,18 +96,3 @@ def test_networks_do_not_overlap() -> None:
     assert len(nft_rules.networks(NAME, []).splitlines()) == 2
     with pytest.raises(ValueError, match="not an IP"):
         nft_rules.networks(NAME, ["account:x/24"])
-
-
-def test_counters_are_read() -> None:
-    listed = """table inet throttled_admission_25 {
-	counter dropped_cap {
-		packets 3 bytes 180
-	}
-	counter admitted {
-		comment "x"
-		packets 7 bytes 420
-	}
-}
-"""
-    assert nft_rules.counters(listed) == {"dropped_cap": 3, "admitted": 7}
-    assert nft_rules.counters("packets 3 bytes 1") == {}

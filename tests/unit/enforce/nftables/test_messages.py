@@ -145,7 +145,9 @@ def test_what_a_notification_is_about() -> None:
 
 
 def test_a_counter() -> None:
-    assert messages.packets_of(only(netlink.messages(COUNTER))) == 7
+    answer = only(netlink.messages(COUNTER))
+    assert messages.packets_of(answer) == 7
+    assert messages.counter_of(answer) == ("dropped", 7)
 
 
 def test_an_error() -> None:
@@ -210,6 +212,7 @@ def test_questions() -> None:
         messages.dump_elements("t", "s"): (0x0A0D, 0x301),
         messages.dump_sets("t"): (0x0A0A, 0x301),
         messages.get_counter("t", "c"): (0x0A13, 0x1),
+        messages.dump_counters("t"): (0x0A13, 0x301),
         messages.dump_static("t")[0]: (0x0A01, 0x301),
         messages.dump_static("t")[1]: (0x0A04, 0x301),
         messages.dump_static("t")[2]: (0x0A07, 0x301),
