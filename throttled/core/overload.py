@@ -2,7 +2,7 @@
 
 `throttled.decide.overload` decides, `throttled.enforce.admission` counts and drops. Here the two
 meet the open connections, which inet_diag lists. Whatever fails (the kernel, the store) means that
-everybody is admitted. Owns the `Admission` of the scope, and since when each session is open.
+everybody is admitted. Owns the `Admission` of the scope.
 """
 
 import logging
@@ -16,12 +16,12 @@ from throttled.address import unpack
 from throttled.clock import Moment
 from throttled.control.overload import NOBODY, READING, Delayed, OverloadStatus
 from throttled.core.known_good import KnownGood
+from throttled.core.waits import Waits
 from throttled.decide.overload import (
     PACE,
     Delays,
     Look,
     Passing,
-    Place,
     Processes,
     at_once,
     to_end,
@@ -42,14 +42,6 @@ log = logging.getLogger("throttled")
 #: that another program removed, a Postfix that was started again elsewhere.
 _AGAIN, _SOON = 60.0, 5.0
 _RENEW, _CORRECT = 1.0, 2.0
-#: Between two looks at the open connections no more seconds count, so that a daemon that was
-#: stopped for a while ends nobody for that.
-_LOOK = 2.5
-#: Who waits longer waits for no process that is being started: that service has all it may have, or
-#: its processes do not start. The others have room nevertheless.
-_STUCK = 5.0
-#: For a known good client that waits longer for a process, idle sessions are ended too.
-_WAITS = 1.0
 #: With the smallest cap, else a quarter of it, as is reserved: connections that the addresses of a
 #: pool may have that are not known good by themselves; more are many for a known good network.
 _FEW = 2
@@ -106,11 +98,7 @@ class Strangers:
         self._over_cap = 0  # connections dropped by the cap in the latest step
         self._began = 0.0  # wall clock, since when strangers are delayed
         self._tried = self._renewed = self._corrected = 0.0  # boot clock
-        self._looked = 0.0  # boot clock, of the latest look at the connections
-        self._queued: dict[bytes, float] = {}  # seconds of those that no process has accepted
-        #: Seconds in which each waited, and in which Postfix waited for it, since a process
-        #: accepted it, or greeted it, by the kernel's cookie.
-        self._spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
+        self._waits = Waits()
 
     @property
     def active(self) -> bool:
@@ -173,12 +161,8 @@ class Strangers:
         self._known.crowded(self.scope, (s.far for s in ours), self._few, now.wall)
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
-        passed, self._looked = min(now.boot - self._looked, _LOOK), now.boot
-        self._queued = {
-            s.identity: self._queued.get(s.identity, -passed) + passed for s in ours if not s.inode
-        }
+        self._waits.look(ours, now.boot)
         self._see(ours, strangers, now.boot)
-        self._spend(ours, passed)
         if not admission.exact or now.boot - self._corrected >= _CORRECT:
             self._corrected = now.boot
             try:
@@ -195,8 +179,8 @@ class Strangers:
             with suppress(BackendError):
                 self._admission.stop()
         self._admission, self._limits, self._counts = None, None, _NOTHING
-        self.delays, self.open, self._spent, self._queued = Delays(), 0, {}, {}
-        self.starting, self._passing = False, Passing()
+        self.delays, self.open, self.starting = Delays(), 0, False
+        self._passing, self._waits = Passing(), Waits()
 
     def status(self) -> OverloadStatus:
         """Return what `status` says."""
@@ -328,39 +312,16 @@ class Strangers:
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
         """Count the processes, and the connections that wait for one."""
-        waiting = {key for key, seconds in self._queued.items() if seconds <= _STUCK}
+        waiting = self._waits.queued()
         known = len(ours) - len(strangers) - len(waiting - {s.identity for s in strangers})
         self._processes.see(at, len(ours) - len(waiting), known, len(waiting))
-
-    def _spend(self, ours: Sequence[Socket], passed: float) -> None:
-        """Count the time since the latest look for whom each session waits now."""
-        spent: dict[tuple[bytes, bool], tuple[float, float]] = {}
-        for s in ours:
-            key, waits = (s.identity, s.spoken), s.waits and s.spoken
-            if s.inode and key not in self._spent:
-                spent[key] = 0.0, 0.0
-            elif s.inode:
-                owed, waited = self._spent[key]
-                spent[key] = owed + passed * (not waits), waited + passed * waits
-        self._spent = spent
 
     def _end(self, ours: Sequence[Socket], strangers: Sequence[Socket]) -> None:
         """End the sessions that waste places or processes, as far as others wait for these."""
         some, wanted = strangers, self._over_cap if self.delays.full else 0
         if not self.delays.full and len(strangers) <= self.wanted.cap:
             some, wanted = self._in_the_way(ours)
-        places = [
-            Place(
-                s.identity,
-                self._spent[s.identity, s.spoken][s.waits and s.spoken]
-                if s.inode
-                else self._queued[s.identity],
-                s.received,
-                s.waits and s.spoken,
-                not s.inode,
-            )
-            for s in some
-        ]
+        places = [self._waits.place(each) for each in some]
         about = self.wanted.cap, wanted, self.wanted.idle, self.wanted.greeting
         keys = {place.key for place in to_end(places, *about)}
         if keys:
@@ -377,7 +338,7 @@ class Strangers:
         with few connections does, those of networks with many too, unless they are protected: two
         messages on two days are cheap.
         """
-        late = {s for s in ours if self._queued.get(s.identity, 0.0) >= _WAITS}
+        late = {s for s in ours if self._waits.late(s)}
         many, protects = Counter(_network(s) for s in ours), self._known.protects
         good = {s for s in ours if (s.far, self.scope) in self._known}
         first = {s for s in good if many[_network(s)] <= self._few or protects(s.far)}
