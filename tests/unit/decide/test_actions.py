@@ -118,10 +118,12 @@ def test_sessions_that_want_nothing_are_noted() -> None:
     ):
         under = engine()
         end = event("disconnect", commands=commands, process=process)
-        run([end] * 30, under=under)
-        assert under.checks.clients(1000.0) == found
-        run([event("disconnect", commands={"data": (1, 1), "commands": (3, 3)})], under=under)
-        assert under.checks.clients(1000.0) == []
+        for minute in range(30):
+            run([end], 1000.0 + 60 * minute, under)
+        assert under.checks.clients(2800.0) == found
+        wanted = event("disconnect", commands={"data": (1, 1), "commands": (3, 3)})
+        run([wanted], 2800.0, under)
+        assert under.checks.clients(2800.0) == []
 
 
 def test_the_hard_error_limit_weighs_nothing_where_most_errors_were_harmless() -> None:
