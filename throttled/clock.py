@@ -1,6 +1,7 @@
 """The two clocks: the wall clock of decisions, and the boot clock of windows. Owns no state."""
 
 import time
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -19,6 +20,15 @@ class Moment(Struct, frozen=True):
 def now() -> Moment:
     """Return both clocks. Windows run on the boot clock, which no administrator sets."""
     return Moment(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME) + _BEFORE_BOOT)
+
+
+def booted() -> str:
+    """Return what names this boot of the machine, of which the boot clock is; "" if unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+        return f"{boot} {Path('/proc/self/ns/time').readlink()}"  # a container may have its own
+    except (OSError, ValueError):
+        return ""
 
 
 def slept() -> float:

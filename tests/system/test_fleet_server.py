@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lab.fleet import server as lab
 from lab.fleet.server import SITE, Server
@@ -169,6 +170,27 @@ def test_tls_wants_the_right_name_and_certificate(where: Namespace, tmp_path: Pa
 # Sentinel
 
 
+@contextmanager
+def sentinel(directory: Path, *options: str) -> Iterator[str]:
+    """Run a Sentinel that watches the server at `PORT`, and yield the URL of that."""
+    config = directory / "sentinel.conf"
+    watched = (
+        f"monitor office 127.0.0.1 {PORT} 1",
+        "auth-user office admin",
+        "auth-pass office admin",
+        "down-after-milliseconds office 1000",
+        "failover-timeout office 5000",
+    )
+    lines = [f"port {SENTINEL}", f"dir {directory}", *(f"sentinel {each}" for each in watched)]
+    config.write_text("\n".join([*lines, *options, ""]))
+    command = [lab.redis_server(), str(config), "--sentinel"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
+        try:
+            yield f"sentinel://127.0.0.1:1,127.0.0.1:{SENTINEL}/office"
+        finally:
+            running.kill()
+
+
 def test_after_a_failover_the_new_server_is_used(where: Namespace, tmp_path: Path) -> None:
     servers = [made(tmp_path / f"server{n}") for n in range(2)]
     with ExitStack() as stack:
@@ -179,21 +201,8 @@ def test_after_a_failover_the_new_server_is_used(where: Namespace, tmp_path: Pat
             more = ("--replicaof", "127.0.0.1", str(PORT)) if n else ()
             login = ("--masteruser", "admin", "--masterauth", "admin")
             server.start("--port", str(PORT + n), *login, *more)
-        config = tmp_path / "sentinel.conf"
-        config.write_text(
-            f"port {SENTINEL}\ndir {tmp_path}\n"
-            f"sentinel monitor office 127.0.0.1 {PORT} 1\n"
-            "sentinel auth-user office admin\nsentinel auth-pass office admin\n"
-            "sentinel down-after-milliseconds office 1000\nsentinel failover-timeout office 5000\n"
-        )
-        sentinel = stack.enter_context(
-            subprocess.Popen(
-                [lab.redis_server(), str(config), "--sentinel"], stdout=subprocess.DEVNULL
-            )
-        )
-        stack.callback(sentinel.kill)
+        url = stack.enter_context(sentinel(tmp_path))
         until(lambda: servers[1].ask("INFO", "replication")["master_link_status"] == "up", "link")
-        url = f"sentinel://127.0.0.1:1,127.0.0.1:{SENTINEL}/office"
         settings = Connect(url, SITE, "mx1", 86400.0, "mx1")
         with connected(where, tmp_path / "a.sock", settings) as end:
             end.next(Up)
@@ -205,3 +214,31 @@ def test_after_a_failover_the_new_server_is_used(where: Namespace, tmp_path: Pat
             assert up.last == (added.id, b"data", b"mac")
             end.send(Add(b"more", b"mac"))
             end.next(Added)
+
+
+@pytest.mark.parametrize("user", ["", "watcher"])
+def test_sentinels_may_ask_for_a_password(where: Namespace, tmp_path: Path, user: str) -> None:
+    options = ["requirepass secret"]
+    if user:
+        options = ["user default off", f"user {user} on >secret allchannels allkeys +@all"]
+    server = made(tmp_path / "server")
+    with ExitStack() as stack:
+        stack.enter_context(where.entered())
+        stack.callback(server.kill)
+        server.start("--port", str(PORT))
+        url = stack.enter_context(sentinel(tmp_path, *options))
+        settings = Connect(url, SITE, "mx1", 86400.0, "mx1")
+        right = replace(settings, sentinel_user=user, sentinel_password="secret")
+        with connected(where, tmp_path / "a.sock", right) as end:
+            end.next(Up)
+        missing = replace(settings, sentinel_password="")
+        wrong = replace(right, sentinel_password="wrong")
+        unknown = replace(right, server=url.replace("office", "nothing"))
+        for refused, kind, why in (
+            (missing, "refused", "127.0.0.1:26390 asks for a password"),
+            (wrong, "refused", "127.0.0.1:26390 refuses the password"),
+            (unknown, "unreachable", "127.0.0.1:26390 knows none"),
+        ):
+            with connected(where, tmp_path / "a.sock", refused) as end:
+                down = end.next(Down)
+                assert (down.kind, why in down.text) == (kind, True), down

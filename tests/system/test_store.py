@@ -297,10 +297,16 @@ def test_a_clock_that_is_set_there_and_back(guarded: Guarded) -> None:
         "and is listed no longer",
     )
     guarded.bans(C)
-    guarded.guard.stop()
-    guarded.guard.start()
-    assert guarded.in_kernel(A)
-    assert {row.subject for row in guarded.guard.rows()} == {A, C}
+    netns.until(lambda: {row.subject for row in guarded.guard.rows()} == {A, C}, "recorded")
+    until = {row.subject: row.until for row in guarded.guard.rows()}
+    for days in (0, -2):  # the clock is a day behind
+        guarded.guard.stop()
+        clock.write_text(str(86400 * days))
+        guarded.guard.start()
+        assert guarded.in_kernel(A)
+        rows = {row.subject: row.until for row in guarded.guard.rows()}
+        shifted = {subject: round(end - until[subject]) for subject, end in rows.items()}
+        assert shifted == dict.fromkeys((A, C), 86400 * (days + 1))
 
 
 def test_an_unban_on_a_full_disk_lasts(guarded: Guarded, small: Path) -> None:

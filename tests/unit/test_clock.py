@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lab.network.netns import DEADMAN
-from throttled.clock import now
+from throttled.clock import booted, now
 from throttled.core.counting import _PLAUSIBLE
 from throttled.linux.systemd import notify
 
@@ -14,6 +14,11 @@ def test_both_clocks() -> None:
     moment = now()
     assert abs(moment.wall - time.time()) < 5
     assert 0 <= now().boot - moment.boot < 5
+
+
+def test_a_boot_has_a_name() -> None:
+    assert booted() == booted()
+    assert "time:[" in booted()
 
 
 def test_a_line_from_before_the_boot_has_its_time() -> None:

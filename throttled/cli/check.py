@@ -188,7 +188,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
                 yield from _firewall(settings)
                 yield from _sensor(settings)
                 yield from _admission(settings)
-            yield from _overload(settings, known)
+            yield from _overload(settings, known, running=False)
             yield from ports.check(settings.filtered(known))
         return
     yield Finding("ok", f"the daemon is running, mode {status.mode}")
@@ -200,6 +200,7 @@ def _daemon(settings: Config, known: Facts) -> Iterator[Finding]:
         yield replace(status.sensor, what=f"sensor: {status.sensor.what}")
     for line in overload.lines(status.overload):
         yield Finding("ok", f"overload: {line}")
+    yield from _overload(settings, known, running=True)
     try:
         proof = ask(Prove(), Done).message
     except ThrottledError as error:
@@ -240,16 +241,26 @@ def _firewall(settings: Config, running: str = "") -> Iterator[Finding]:
         yield cannot_refuse(backend)
 
 
-def _overload(settings: Config, known: Facts) -> Iterator[Finding]:
-    """Say how many connections strangers may have; what counts them is the daemon's."""
+def _overload(settings: Config, known: Facts, *, running: bool) -> Iterator[Finding]:
+    """Say how many connections strangers may have, or why that is not limited.
+
+    Args:
+        settings: the configuration.
+        known: the services.
+        running: a daemon reported all but the scopes in which nothing can be limited.
+    """
     from throttled.service.overload import wanted  # noqa: PLC0415 - as above
 
     for scope in SCOPES:
         want = wanted(settings, known, scope, observing=settings.observing)
-        if want.mode != "off" and want.ports:
-            note = "" if want.mode == "enforce" else ", only reported"
-            most = want.why or f"strangers may have {want.cap} connections open{note}"
-            yield Finding("ok", f"overload: {scope}: {most}")
+        served = any(service.scope == scope for service in known.services)
+        if want.mode == "off" or not served or (running and want.ports):
+            continue
+        note = "" if want.mode == "enforce" else ", only reported"
+        most = f"strangers may have {want.cap} connections open{note}"
+        if want.why:
+            most = f"everybody is admitted: {want.why}"
+        yield Finding("ok", f"overload: {scope}: {most}")
 
 
 def _admission(settings: Config) -> Iterator[Finding]:

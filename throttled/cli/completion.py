@@ -1,4 +1,4 @@
-"""What a shell completes: addresses, accounts, limits, hosts of the fleet. Owns no state.
+"""What a shell completes: addresses, accounts, limits, hosts of the fleet, lists. Owns no state.
 
 Asked of the daemon, which must answer within `_PATIENCE`; where it does not it is not asked again,
 nothing is completed, and nothing is ever printed. Names are the clients':
@@ -50,6 +50,11 @@ def peers(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[s
     return _offered(begun, _asked(ctx, _peers))
 
 
+def lists(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Return imported lists that the latest entries came from."""
+    return _offered(begun, _asked(ctx, _lists))
+
+
 def _offered(begun: str, words: Iterable[str]) -> list[str]:
     found = dict.fromkeys(word for word in words if word.startswith(begun))
     return [word for word in found if _WORD.fullmatch(word)][:_MOST]
@@ -83,6 +88,15 @@ def _active() -> Iterator[str]:
     from throttled.control.requests import List  # noqa: PLC0415 - as above
 
     yield from (row.subject for row in _reply(List(max=_ACTIVE)).rows)
+
+
+def _lists() -> Iterator[str]:
+    from throttled.control.requests import List  # noqa: PLC0415 - as above
+
+    for row in _reply(List(max=_ACTIVE)).rows:
+        kind, _, name = row.origin.partition(":")
+        if kind == "list":
+            yield name
 
 
 def _known(begun: str) -> Iterator[str]:

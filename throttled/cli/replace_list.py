@@ -8,6 +8,8 @@ entries, or with none at all, changes nothing: it may be an error page or cut of
 import time
 from collections.abc import Iterator, Sequence
 
+from msgspec.structs import replace
+
 from throttled.cli import bulk
 from throttled.cli.bulk import Numbered, Outcome
 from throttled.cli.daemon import ask
@@ -93,13 +95,13 @@ def _refuse_unreadable(name: str, entries: Sequence[Numbered], skipped: Sequence
 def _active(name: str) -> dict[Key, Snapshot]:
     """Return what is active from a list."""
     found: dict[Key, Snapshot] = {}
-    request = List(name=name, max=MAX_ROWS)
+    request = List(name=name, max=MAX_ROWS, new=True)
     while True:
         page = ask(request, ListResult)
         found |= {(row.subject, row.scope): row for row in page.rows}
         if not page.next:
             return found
-        request = List(name=name, max=MAX_ROWS, after=page.next)
+        request = replace(request, after=page.next)
 
 
 def _unchanged(entry: Entered, active: dict[Key, Snapshot], now: float) -> bool:

@@ -1,5 +1,7 @@
 """`throttled run`."""
 
+import signal
+
 import click
 
 from throttled.cli.options import Command
@@ -35,7 +37,12 @@ def command(ctx: click.Context, backend: str | None, mode: Mode | None, level: s
     Stops on SIGTERM and SIGINT, reads its configuration again on SIGHUP. Throttles and bans
     remain after a stop, until they expire.
     """
-    from throttled.service.daemon import run  # noqa: PLC0415 - all rooms, which --help does not need
+    # Until the daemon can handle it: by default it ends a process.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        from throttled.service.daemon import run  # noqa: PLC0415 - all rooms: --help needs none
 
-    config, _ = ctx.find_root().obj
-    return run(config, backend, mode, level)
+        config, _ = ctx.find_root().obj
+        return run(config, backend, mode, level)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -43,7 +43,12 @@ from throttled.model import Scope
     help="All that this limit throttled or banned.",
 )
 @click.option(
-    "--list", "name", type=list_name, metavar="NAME", help="All of an imported list; see import."
+    "--list",
+    "name",
+    type=list_name,
+    shell_complete=completion.lists,
+    metavar="NAME",
+    help="All of an imported list; see import.",
 )
 @click.option("--all", "all_", is_flag=True, help="Remove all throttles and bans.")
 @for_option("exempt", "Exempt it for this time, whatever it does.")

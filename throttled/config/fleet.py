@@ -42,6 +42,14 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
         OptionalPath,
         Meta(description='a file with the password of this host at the Redis server; "": none'),
     ] = ""
+    sentinel_user: Annotated[
+        FleetName,
+        Meta(description='of this host at the Sentinels; "": their user default'),
+    ] = ""
+    sentinel_password: Annotated[
+        OptionalPath,
+        Meta(description='a file with the password of that user; "": none'),
+    ] = ""
     ca: Annotated[
         OptionalPath,
         Meta(description="the certificates that may sign the Redis server's; \"\": the system's"),

@@ -87,6 +87,7 @@ class List(Op, frozen=True, tag="list"):
     peer: Text | None = None  # only what came from this host of the fleet
     seconds: Seconds | None = None  # only what was decided within these
     name: ListName = ""  # only what came from this list
+    new: bool = False  # the list may be new: its name is not refused
 
 
 class Explain(Op, frozen=True, tag="explain"):

@@ -14,7 +14,7 @@ from msgspec import MsgspecError, msgpack
 
 from throttled.clock import Moment
 from throttled.config.fleet import Fleet as Settings
-from throttled.core.extended import remove
+from throttled.core import extended
 from throttled.core.inbox import BEGIN, PEERS, Announce, Inbox, before, stored
 from throttled.core.outbox import Outbox
 from throttled.core.pipeline import Pipeline
@@ -210,17 +210,20 @@ class Fleet:
     async def remove(self, name: str, clock: Callable[[], Moment]) -> int:
         """Remove what came from a host, in pieces; return how many entries that were.
 
-        Own decisions that they extended are active again.
+        What this host, other peers or lists decided, and it extended, is active again.
 
         Raises:
             StoreError: the rest is still there.
         """
+        extended.note_removed(self._store, name, clock().wall)
         removed, what = 0, Filter(origin=f"peer:{name}")
         while rows := self._store.listing.snapshots(clock().wall, what, count=_PIECE):
             now = clock()
             about = [(r.subject, r.scope, OPERATOR, 0, now.wall, f"{name} removed") for r in rows]
             found = [Decision(now.wall, "release", *a, origin=f"peer:{name}") for a in about]
-            remove(self._pipeline, found, now)
+            keys = [(r.subject, r.scope) for r in rows]
+            kept, _ = extended.remaining(self._pipeline, keys, f"peer:{name}", now.wall)
+            extended.remove(self._pipeline, found, kept, now)
             if self._pipeline.recorder.error is not None:
                 raise self._pipeline.recorder.error
             removed += len(rows)

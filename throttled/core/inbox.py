@@ -167,7 +167,8 @@ class Inbox:
         identity, data, mac = raw
         try:
             added, _ = wire.place(identity)
-            found = wire.decode(Seal(self._secret, self._settings.site, peer.name), data, mac)
+            seal = Seal(self._secret, self._settings.site, peer.name)
+            found = wire.read(seal, data, mac, server / 1000)
         except WireError as error:
             self._refused(peer, error, now)
             found = None

@@ -2,10 +2,11 @@
 
 Expired entries, also those of the time without a daemon, are processed in pieces between which the
 event loop continues. The store's expiry times are wall-clock times, the kernel's are not: when the
-clock is set, the expiry of active entries is moved with it. A daemon that is killed within the
-seconds that this takes for a million entries leaves the rest unmoved.
+clock is set, the expiry of active entries is moved with it, after a stop too unless the machine was
+booted. A daemon that is killed within the seconds that this takes for a million entries leaves the
+rest unmoved.
 
-Owns the last offset between the clocks; the daemon runs one `run` at a time.
+Owns the last offset between the clocks, also in the store; the daemon runs one `run` at a time.
 """
 
 import asyncio
@@ -13,14 +14,17 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
+from msgspec import MsgspecError, msgpack
+
 from throttled.clock import Moment
+from throttled.core.extended import claimed
 from throttled.core.pipeline import Pipeline
 from throttled.decide import client_peaks
 from throttled.errors import BackendError, StoreError
 from throttled.model import Decision, Snapshot
 from throttled.notify.journal import SHOWN
 from throttled.store.good import day_of
-from throttled.store.store import Shift
+from throttled.store.store import Key, Shift
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,9 @@ _SENDERS = 60.0
 _DROPS = 60.0
 #: A clock that was set by more than this has jumped; it is slewed by less than 0.001 of a second.
 _JUMP = 2.0
+#: What the offset between the clocks may differ from the one recorded.
+_SLEWED = 0.5
+_CLOCK = "clock"
 #: After a longer jump forwards nothing is deleted for as long: the clock may be wrong.
 _LONG = 86400.0
 #: Rows between two iterations of the event loop: some milliseconds.
@@ -47,7 +54,9 @@ Ended = Callable[[Sequence[tuple[Snapshot, Decision]], int], None]
 class Maintenance:
     """Maintains the store once a second."""
 
-    def __init__(self, pipeline: Pipeline, clock: Callable[[], Moment], ended: Ended) -> None:
+    def __init__(
+        self, pipeline: Pipeline, clock: Callable[[], Moment], ended: Ended, booted: str = ""
+    ) -> None:
         """Read the clocks.
 
         Args:
@@ -55,13 +64,17 @@ class Maintenance:
             clock: returns both clocks.
             ended: called with what expired, each with the decision that follows: the first of
                 them, and how many there are.
+            booted: names the boot of the machine; "": it is not known whether the wall clock was
+                set since another process ended.
         """
         self._ended = ended
         self.error: StoreError | None = None  # the store cannot be maintained
         self._pipeline = pipeline
         self._clock = clock
         moment = clock()
-        self._offset = moment.wall - moment.boot
+        self._booted = booted
+        self._recorded = self._before()
+        self._offset = moment.wall - moment.boot if self._recorded is None else self._recorded
         self._pruned = moment.boot
         self.moves = 0  # of the clock that the store's ends followed
         self._shift: Shift | None = None  # begun, and not yet done
@@ -81,7 +94,7 @@ class Maintenance:
             return
         failed = None
         for step in (
-            self._follow_clock,
+            self.follow_clock,
             self._run_out,
             self._keep_peaks,
             self._keep_senders,
@@ -99,13 +112,22 @@ class Maintenance:
                 self._pipeline.skipped.add("step", error, step.__name__)
         self.error = failed
 
-    async def _follow_clock(self) -> None:
+    async def follow_clock(self) -> None:
+        """Move the expiry of active entries with the wall clock, if that was set.
+
+        Also if it was set since another process of the same boot of this machine ended.
+
+        Raises:
+            StoreError: the rest is moved the next time.
+        """
         moment = self._clock()
         if self._shift is None:
             jump = moment.wall - moment.boot - self._offset
             if self.steady(moment):
                 self._offset += jump
+                self._record_offset(self._offset, moment)
                 return
+            self._record_offset(self._offset + jump, moment)  # nothing is ever moved twice
             self._shift = Shift(moment.wall - jump, jump)
         jump, moved = self._shift.seconds, 0
         for count in self._pipeline.recorder.store.active.shift(self._shift, _PIECE):
@@ -117,6 +139,21 @@ class Maintenance:
         self._offset += jump
         if jump > _LONG:
             self._pruned = moment.boot + _LONG
+
+    def _before(self) -> float | None:
+        """Return the offset between the clocks that was recorded in this boot of the machine."""
+        with suppress(StoreError, MsgspecError):
+            stored = self._pipeline.recorder.store.known.get(_CLOCK) or b""
+            booted, offset = msgpack.decode(stored, type=tuple[str, float])
+            if booted == self._booted:
+                return offset
+        return None
+
+    def _record_offset(self, offset: float, moment: Moment) -> None:
+        if self._booted and (self._recorded is None or abs(offset - self._recorded) >= _SLEWED):
+            value = msgpack.encode((self._booted, offset))
+            self._pipeline.recorder.store.known.put(_CLOCK, value, moment.wall)
+            self._recorded = offset
 
     async def _run_out(self) -> None:
         first: list[tuple[Snapshot, Decision]] = []
@@ -145,7 +182,18 @@ class Maintenance:
         for pairs in pipeline.skipped.each("row", rows, ended):
             pipeline.decide([decision for _, decision in pairs], moment)
             found += pairs
+        with suppress(StoreError):  # reported where it is recorded
+            self._follow_lists([(row.subject, row.scope) for row, _ in found], moment)
         return found
+
+    def _follow_lists(self, keys: Sequence[Key], moment: Moment) -> None:
+        """Let what lists name be active where what was in its place expired."""
+        pipeline, store = self._pipeline, self._pipeline.recorder.store
+        named = list(store.claims.others("", keys, moment.wall))
+        if named:  # of most there is nothing
+            pasts = store.past(named, moment.wall)
+            decisions = claimed(pipeline, pasts, moment.wall)
+            pipeline.decide_peers(decisions, pasts, moment, None)
 
     async def _keep_peaks(self) -> None:
         if self._clock().boot - self._peaks_recorded < _PEAKS:

@@ -57,8 +57,8 @@ class Namesake:
         if self._after is None or not is_place(identity) or wire.place(identity) <= self._after:
             return 0
         try:
-            found = wire.decode(self._seal, data, mac)
-        except WireError:  # of nobody who has the secret
+            found = wire.read(self._seal, data, mac, now.wall)
+        except WireError:  # of nobody who has the secret, or who means harm
             return 0
         self._after = wire.place(identity)
         if found.writer == self.writer or found.number <= self._earlier:

@@ -98,7 +98,7 @@ class Outbox:
             StoreError: the position cannot be read or recorded.
         """
         self._load()
-        last = self._last_number(message)
+        last = self._last_number(message, now)
         lost = last < self._number or message.emptied
         if self._sent is not None and last == self._sent.number:
             self.added(now)  # it was written, only the answer did not come
@@ -269,12 +269,12 @@ class Outbox:
         entry = wire.Entry(sent.number, self._number, kind, rows, self.namesake.writer)
         return Add(*wire.encode(self._seal, entry))
 
-    def _last_number(self, message: Up) -> int:
+    def _last_number(self, message: Up, now: Moment) -> int:
         """Return the number of the last entry of the own stream; 0: there is none of ours."""
         if message.last is None:
             return 0
         try:
-            return wire.decode(self._seal, *message.last[1:]).number
+            return wire.read(self._seal, *message.last[1:], now.wall).number
         except WireError:
             return 0
 

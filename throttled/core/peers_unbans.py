@@ -56,7 +56,9 @@ def act(
     plan = _Plan(pipeline, of, now, own=own)
     outcomes = Counter(map(plan.add, rows))
     if plan.extended:
-        remove(pipeline, plan.extended, now)
+        keys = [(d.subject, d.scope) for d in plan.extended]
+        own_ones = pipeline.recorder.store.fleet.remaining(keys, now.wall)
+        remove(pipeline, plan.extended, own_ones, now)
     what = plan.exempt, plan.noted, of.at, now
     origin, changes, position = f"peer:{of.peer}", plan.changes, of.position
     pipeline.unban_of_peer(*what, origin=origin, changes=changes, position=position)
@@ -101,7 +103,8 @@ class _Plan:
             return False
         if any(not row.origin.startswith("peer:") and self._newer(row.since) for row in active):
             return True
-        if any(self._newer(own.time) for own in self._store.fleet.extended([key], self._now.wall)):
+        own = self._store.fleet.remaining([key], self._now.wall)
+        if any(self._newer(decision.time) for decision in own):
             self.noted.append(key)
             self.extended.append(self.release(key))
             return True

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from throttled import address
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
-from throttled.decide.peers import PeerBan, Peers, known_good
+from throttled.decide.peers import PeerBan, Peers, has_good_evidence
 from throttled.decide.tried import Tried
 from throttled.fleet.wire import Names
 from throttled.model import Crossing, Past, Scope
@@ -62,7 +62,7 @@ class SharedNames:
         return [
             Names(client, scope, tags)
             for client, scope, tags in rows
-            if not known_good(pasts.get((client, scope), unknown), now.wall)
+            if not has_good_evidence(pasts.get((client, scope), unknown), now.wall)
         ]
 
     def count(
@@ -102,7 +102,7 @@ class SharedNames:
             return "protected"
         if past.exempt_until > now.wall:
             return "exempt"
-        return "good" if known_good(past, now.wall) else ""
+        return "good" if has_good_evidence(past, now.wall) else ""
 
     def _unbanned_since(self) -> dict[str, dict[Scope, float]]:
         if self._unbanned is None:

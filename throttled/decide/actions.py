@@ -263,9 +263,11 @@ class Actions:
 
     def _escaped(self, state: Scoped, event: Event, at: float) -> None:
         """Note a session of a client that the kernel should not let in."""
-        current = state.active.get(event.client)
-        if current is not None and current.banned_since + LATE < at < current.banned_until:
-            self.escapes.add(event.client, state.scope, event.instance, at)
+        for banned in (event.client, network_of(event.client)):
+            current = state.active.get(banned)
+            if current is not None and current.banned_since + LATE < at < current.banned_until:
+                self.escapes.add(event.client, state.scope, banned, event.instance, at)
+                break
 
     def _good(
         self, state: Scoped, event: Event, at: float, *, deliveries: int, logins: int

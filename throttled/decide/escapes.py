@@ -1,4 +1,4 @@
-"""Clients that are banned in the kernel but begin new sessions. Pure.
+"""Clients that are banned in the kernel, or their network, but begin new sessions. Pure.
 
 Their packets arrive another way than through the kernel's hook: a proxy, a container, a port that
 is not filtered. Sessions from before the ban or within seconds of it, and from moments in which
@@ -26,6 +26,7 @@ class Escape(Struct):
 
     client: str
     scope: Scope
+    banned: str  # the client, or its network
     instance: str  # the syslog tag of the service it reached last
     first: float  # `at` of its sessions
     last: float
@@ -38,12 +39,13 @@ class Escapes:
     def __init__(self) -> None:
         self._known: dict[tuple[str, Scope], Escape] = {}
 
-    def add(self, client: str, scope: Scope, instance: str, at: float) -> None:
-        """Note a session that began well after the client was banned.
+    def add(self, client: str, scope: Scope, banned: str, instance: str, at: float) -> None:
+        """Note a session that began well after the client, or its network, was banned.
 
         Args:
             client: its address.
             scope: in which it is banned.
+            banned: the client, or its network.
             instance: the syslog tag of the service that logged it.
             at: when, in seconds.
         """
@@ -51,14 +53,15 @@ class Escapes:
         if known is None or at - known.last > _QUIET:
             if known is None and len(self._known) >= _MOST:
                 return
-            known = self._known[client, scope] = Escape(client, scope, instance, at, at)
+            known = self._known[client, scope] = Escape(client, scope, banned, instance, at, at)
         known.sessions += 1
         known.last = max(known.last, at)
-        known.instance = instance
+        known.banned, known.instance = banned, instance
 
-    def reset(self, client: str, scope: Scope) -> None:
-        """Forget a client: it is banned no more."""
-        self._known.pop((client, scope), None)
+    def reset(self, subject: str, scope: Scope) -> None:
+        """Evict a client, or the clients of a network: it is banned no more."""
+        of = subject, scope
+        self._known = {k: e for k, e in self._known.items() if of not in (k, (e.banned, e.scope))}
 
     def clear(self) -> None:
         """Forget all."""

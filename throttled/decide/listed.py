@@ -19,7 +19,7 @@ from throttled import address
 from throttled.decide.ladder import OPERATOR, Ladder
 from throttled.decide.networks import Key
 from throttled.decide.origins import Origin, Settled
-from throttled.decide.peers import known_good
+from throttled.decide.peers import has_good_evidence
 from throttled.model import RESTRICTING, Decision, Past, Scope
 
 #: The widest networks of a list, whatever the operator forces, by bytes of an address.
@@ -79,7 +79,7 @@ class Lists:
             elif _stands(entry, past, now):
                 judged.outcomes["known"] += 1
             else:
-                found[key] = self._decision(name, entry, now), known_good(past, now)
+                found[key] = self._decision(name, entry, now), has_good_evidence(past, now)
         settled = self._lists.setdefault(name, Origin()).settle(
             found,
             pasts,

@@ -130,7 +130,7 @@ class Peers:
             if outcome:
                 ruling.outcomes[outcome] += 1
             else:
-                good = known_good(past, now) or key in exposed
+                good = has_good_evidence(past, now) or key in exposed
                 found[key] = self._decision(peer, ban, now, weak=believe == "throttle"), good
         settled = self._peer(peer).origin.settle(
             found, pasts, self._ladder.policy, now, bans=f"{peer} banned", whose=peer
@@ -250,7 +250,7 @@ def _may_name(ban: PeerBan) -> bool:
     return ban.limit == OPERATOR or not address.is_network(ban.subject)
 
 
-def known_good(past: Past, now: float) -> bool:
+def has_good_evidence(past: Past, now: float) -> bool:
     """Return whether good evidence of any kind speaks for a client."""
     if not (past.deliveries or past.logins):  # nearly all
         return False

@@ -17,7 +17,6 @@ import redis.asyncio
 from msgspec.structs import replace
 from redis import exceptions
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from throttled.address import version
@@ -46,7 +45,7 @@ async def clients(settings: Connect) -> AsyncIterator[tuple[Any, Any]]:
     """Yield a client that waits for entries, and one that writes."""
     async with AsyncExitStack() as stack:
         tls = _tls(settings, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        url, tls = await _server(settings.server, tls)
+        url, tls = await _server(settings, tls)
         made = []
         for seconds in (BLOCKED, WRITE):
             client = _client(settings, url, seconds, tls)
@@ -134,23 +133,44 @@ def _tls(settings: Connect, directory: Path) -> dict[str, Any]:
     return options
 
 
-async def _server(url: str, tls: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+async def _server(settings: Connect, tls: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the URL of the server that is used, and the options for it."""
-    scheme, _, rest = url.partition("://")
+    scheme, _, rest = settings.server.partition("://")
     if scheme not in {"sentinel", "sentinels"}:
-        return url, tls
+        return settings.server, tls
     places, _, name = rest.partition("/")
     options = _timeouts(CONNECT) | tls | ({"ssl": True} if scheme == "sentinels" else {})
-    sentinels = Sentinel(  # type: ignore[no-untyped-call]
-        [_place(place) for place in places.split(",")], sentinel_kwargs=options
-    )
+    if settings.sentinel_password:
+        user = settings.sentinel_user or None
+        options |= {"username": user, "password": settings.sentinel_password}
+    wrong = "refuses the password" if settings.sentinel_password else "asks for a password"
+    errors: dict[str, str] = {}
+    for place in places.split(","):
+        try:
+            host, port = await _master(_place(place), name, options)
+        except ERRORS as error:
+            refused = down(error).kind == "refused"
+            errors[place] = wrong if refused else str(error)[:_TEXT]
+            continue
+        host = f"[{host}]" if version(host) == _IPV6 else host
+        return f"{'rediss' if scheme == 'sentinels' else 'redis'}://{host}:{port}", tls
+    what = "; ".join(f"{place} {why}" for place, why in errors.items())
+    what = f"no Sentinel names the server {name}: {what}"
+    raise (_REFUSED[0] if wrong in errors.values() else exceptions.ConnectionError)(what)
+
+
+async def _master(place: tuple[str, int], name: str, options: Mapping[str, Any]) -> tuple[str, int]:
+    """Return which server a Sentinel names now."""
+    sentinel: Any = redis.asyncio.Redis(host=place[0], port=place[1], **options)
+    bounded.bound(sentinel)
     try:
-        host, port = await sentinels.discover_master(name)
+        found = await sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
     finally:
-        for each in sentinels.sentinels:
-            await _close(each)
-    host = f"[{text(host)}]" if version(text(host)) == _IPV6 else text(host)
-    return f"{'rediss' if scheme == 'sentinels' else 'redis'}://{host}:{int(port)}", tls
+        await _close(sentinel)
+    if not found:
+        raise exceptions.RedisError("knows none")
+    host, port = found
+    return text(host), int(port)
 
 
 def _place(written: str) -> tuple[str, int]:

@@ -31,6 +31,8 @@ class Connect(Struct, frozen=True, tag="connect"):
     ca: str = ""  # PEM
     cert: str = ""  # PEM
     key: str = ""  # PEM
+    sentinel_user: str = ""  # "": the default one
+    sentinel_password: str = ""
 
 
 class Read(Struct, frozen=True, tag="read"):

@@ -35,6 +35,8 @@ _PERSON = b"throttled-fleet"
 _MICROSECONDS = 1e6
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LATEST = (1 << 63) - 1
+#: Microseconds by which a number may be ahead of a clock: more than any clock is wrong by.
+_AHEAD = 100 * 366 * 86400 * 1_000_000
 
 Kind = Literal["ban", "unban", "names", "heartbeat"]
 
@@ -170,6 +172,26 @@ def decode(seal: Seal, data: bytes, mac: bytes) -> Entry:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError("malformed", str(error)) from error
     return Entry(head.number, head.before, head.kind, rows, head.writer)
+
+
+def read(seal: Seal, data: bytes, mac: bytes, now: float) -> Entry:
+    """Return the entry of the fields `d` and `m`, unless its number is far in the future.
+
+    After a number that no other can follow, all others of that host would be ignored.
+
+    Args:
+        seal: of the host.
+        data: the field `d`.
+        mac: the field `m`.
+        now: wall clock, of this host or of the Redis server.
+
+    Raises:
+        WireError: the MAC is another's, or the data is no entry.
+    """
+    entry = decode(seal, data, mac)
+    if entry.number > now * _MICROSECONDS + _AHEAD:
+        raise WireError("malformed", f"its number {entry.number} is more than 100 years ahead")
+    return entry
 
 
 def stream(site: str, peer: str) -> str:

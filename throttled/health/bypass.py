@@ -34,21 +34,30 @@ def findings(
     if not escapes:
         return []
     try:
-        elements = backend.lookup(Entry(e.client, e.scope, "ban", 0.0) for e in escapes)
+        elements = backend.lookup(
+            [
+                *(Entry(e.banned, e.scope, "ban", 0.0) for e in escapes),
+                *(Entry(e.client, e.scope, "exempt", 0.0) for e in escapes),
+            ]
+        )
     except BackendError:
         return []  # reported by itself
-    packets = {(s.subject, s.scope): s.packets for s in elements}
-    # What the kernel does not hold, the guard puts back and tells.
-    counted = [e for e in escapes if (e.client, e.scope) in packets]
+    packets = {(s.subject, s.scope): s.packets for s in elements if s.action == "ban"}
+    exempt = {(s.subject, s.scope) for s in elements if s.action == "exempt"}
+    # What the kernel does not have is restored, and reported by that.
+    counted = [
+        e for e in escapes if (e.banned, e.scope) in packets and (e.client, e.scope) not in exempt
+    ]
     if not counted:
         return []
     first = counted[0]
     others = f" (and {len(counted) - 1} more)" if len(counted) > 1 else ""
+    by = "" if first.banned == first.client else f" by {first.banned}"
     what = (
-        f"{first.client}{others} is banned in {first.scope}, but began {first.sessions} "
+        f"{first.client}{others} is banned in {first.scope}{by}, but began {first.sessions} "
         f"sessions with {first.instance}"
     )
-    why = _cause(first, packets[first.client, first.scope], facts, ruleset())
+    why = _cause(first, packets[first.banned, first.scope], facts, ruleset())
     return [Finding("warning", what, why, "banned-but-seen")]
 
 

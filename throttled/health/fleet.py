@@ -17,6 +17,7 @@ _HINTS = {
     "full": "raise its maxmemory; until then nothing of this host is published",
 }
 _REPLICA = "[fleet] server has to name the one that it follows"
+_SENTINELS = "check the name in [fleet] server, and its sentinel_user and sentinel_password"
 _REMOVE = "throttled fleet remove {name} --distrust"
 _PEER_HINTS = {
     "forged": "compare `sha256sum {secret}` on both hosts; if equal, another writes to its stream",
@@ -74,7 +75,9 @@ def error(down: Down | None) -> tuple[str, str]:
     if down is None:
         return "", ""
     where = "" if down.kind == "process" else "the Redis server of the fleet: "
-    hint = _REPLICA if "replica" in down.text else _HINTS[down.kind]
+    hint = _HINTS[down.kind]
+    for word, better in (("replica", _REPLICA), ("no Sentinel", _SENTINELS)):
+        hint = better if word in down.text else hint
     return f"{where}{down.text.rstrip('.')}", hint
 
 

@@ -3,8 +3,9 @@
 There is no password and no TLS: whoever reaches the place may read. Metrics only: no address and no
 other text of a client is in them. Owns the listening socket, and why there is none.
 
-Limits: a request of 8 KiB, `TIME_LIMIT` seconds, `MAX_CONNECTIONS` at once, more are hung up on;
-one a connection. The metrics are computed again after `FRESH` seconds at the earliest.
+Limits: a request of 8 KiB, `TIME_LIMIT` seconds, one a connection, `MAX_CONNECTIONS` at once:
+beyond, the one that has waited longest is closed, so that idle ones keep out none that asks at
+once. The metrics are computed again after `FRESH` seconds at the earliest.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ class MetricsServer:
         self._expose = expose
         self._server: asyncio.Server | None = None
         self._bound: BoundSocket | None = None
-        self._open = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
         self._text = b""
         self._type = ""  # of the text
         self._stale = 0.0  # from when on (monotonic) the text is too old
@@ -89,11 +90,11 @@ class MetricsServer:
         self.listen = ""
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= MAX_CONNECTIONS:
-            writer.write(_response("503 Service Unavailable", b"busy\n"))
-            writer.close()
-            return
-        self._open += 1
+        if len(self._open) >= MAX_CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
         try:
             async with asyncio.timeout(TIME_LIMIT):
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -107,7 +108,7 @@ class MetricsServer:
             pass  # the daemon ends; asyncio's own callback would call it an error
         finally:
             writer.transport.abort()
-            self._open -= 1
+            self._open.pop(writer, None)
 
     def _answer(self, request: bytes) -> bytes:
         method, _, rest = request.partition(b" ")

@@ -6,6 +6,8 @@ what is active against an allowed subject is unbanned at once all the same.
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from throttled import address
 from throttled.control.requests import Allow, Allowed, Disallow, Resolve
 from throttled.control.results import AllowedResult, AllowRow, ChangeResult
@@ -13,6 +15,7 @@ from throttled.control.server import Peer
 from throttled.errors import RefusedError
 from throttled.model import SCOPES
 from throttled.operator.desk import Desk
+from throttled.operator.senders import masked, visible
 from throttled.operator.unban import blocking, releases, sentence
 from throttled.store.store import Filter
 
@@ -127,9 +130,12 @@ def disallow(desk: Desk, request: Disallow, _peer: Peer) -> ChangeResult:
     return ChangeResult([], True, message)
 
 
-def allowed(desk: Desk, _request: Allowed, _peer: Peer) -> AllowedResult:
-    """Return the allowlist."""
-    return AllowedResult(rows(desk))
+def allowed(desk: Desk, _request: Allowed, peer: Peer) -> AllowedResult:
+    """Return the allowlist, without the names of accounts for who may not see them."""
+    found = rows(desk)
+    if not visible(desk, peer):
+        found = [replace(row, what=masked(row.what)) for row in found]
+    return AllowedResult(found)
 
 
 def rows(desk: Desk) -> list[AllowRow]:

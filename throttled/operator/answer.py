@@ -8,12 +8,13 @@ from msgspec.structs import replace
 from throttled.control import requests
 from throttled.control.bulk import UnbanMany
 from throttled.control.requests import Request
-from throttled.control.results import OBSERVED, AuditResult, Done, Result
+from throttled.control.results import OBSERVED, Done, Result
 from throttled.control.server import Peer
 from throttled.errors import BackendError
 from throttled.health.probes.firewall import prove
 from throttled.operator.allow import allow, allowed, disallow, resolve
 from throttled.operator.ban import ban
+from throttled.operator.changes import audit
 from throttled.operator.desk import Desk
 from throttled.operator.explain import explain
 from throttled.operator.fleet import fleet_remove, fleet_status, fleet_trust
@@ -61,13 +62,6 @@ def _ping(_desk: Desk, _request: requests.Ping, _peer: Peer) -> Done:
     return Done()
 
 
-def _audit(desk: Desk, request: requests.Audit, _peer: Peer) -> AuditResult:
-    since = desk.clock().wall - request.seconds if request.seconds else 0.0
-    spellings = desk.pipeline.senders.queue.spellings
-    subjects = None if request.subject is None else spellings(request.subject)
-    return AuditResult(desk.store.audit.changes(since, subjects, request.max))
-
-
 def _prove(desk: Desk, _request: requests.Prove, _peer: Peer) -> Done:
     if not desk.backend.intact():
         hint = "they are restored within seconds; if this lasts see: throttled status"
@@ -110,7 +104,7 @@ _COMMANDS: dict[type, Callable[[Desk, Any, Peer], Result | Awaitable[Result]]] =
     requests.Accounts: accounts,
     requests.Find: find,
     requests.Allowed: allowed,
-    requests.Audit: _audit,
+    requests.Audit: audit,
     requests.Ban: ban,
     requests.Throttle: ban,
     requests.Unban: unban,

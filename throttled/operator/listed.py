@@ -8,17 +8,16 @@ removed.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
-from msgspec.structs import replace
 
 from throttled.control.bulk import LASTING, UnbanManyResult
 from throttled.control.requests import Entered, Import
+from throttled.core.extended import remaining
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.listed import Listed, Lists, origin
 from throttled.errors import RefusedError, StoreError
-from throttled.model import RESTRICTING, Decision, Entry, Past, Scope, Snapshot
+from throttled.model import RESTRICTING, Decision, Entry, Scope, Snapshot
 from throttled.operator.desk import Desk, scopes_of
 from throttled.store.listed import Claim
 from throttled.store.store import Filter, Key
@@ -96,7 +95,13 @@ def _piece(  # noqa: PLR0913, PLR0917 - what goes in, and the three things that 
     """Do a piece of a list; return whether the kernel confirmed it."""
     places, listed = piece
     moment = desk.clock()
-    pasts = desk.store.past([(one.subject, one.scope) for one in listed], moment.wall)
+    keys = [(one.subject, one.scope) for one in listed]
+    pasts = desk.store.past(keys, moment.wall)
+    throttles = [(one.subject, one.scope) for one in listed if one.action == "throttle"]
+    weaker = _rows(desk, name, [key for key in throttles if pasts[key].action == "ban"])
+    if weaker:  # the list itself banned them until now
+        release(desk, name, weaker)
+        pasts = desk.store.past(keys, moment.wall)
     judged = lists.judge(name, listed, pasts, moment.wall)
     decided = {(d.subject, d.scope) for d in judged.decisions}
     known = [
@@ -131,8 +136,8 @@ def _recording(name: str) -> Iterator[None]:
 def release(desk: Desk, name: str, rows: Sequence[Snapshot]) -> bool:
     """Remove what came from a list and is active; return whether the kernel confirmed it.
 
-    What another list names too stays active as that one's, and so does what this host itself
-    decided. Unlike an unban it resets no counts: what a client did to this host still counts.
+    What another list names too stays active as that one's, and so does what this host itself or a
+    peer decided. Unlike an unban it resets no counts: what a client did to this host still counts.
 
     Args:
         desk: what is changed.
@@ -146,38 +151,11 @@ def release(desk: Desk, name: str, rows: Sequence[Snapshot]) -> bool:
         for row in rows
     ]
     keys = [(row.subject, row.scope) for row in rows]
-    restored, pasts = _claimed(desk, name, keys, moment.wall)
-    claimed = {(d.subject, d.scope) for d in restored}
-    restored += desk.store.fleet.extended([k for k in keys if k not in claimed], moment.wall)
+    restored, pasts = remaining(desk.pipeline, keys, origin(name), moment.wall, desk.lists)
     desk.pipeline.decide_peers([*releases, *restored], pasts, moment, None)
     looked = [Entry(*key, action, 0.0) for key in keys for action in RESTRICTING]
     found = {(e.subject, e.scope, e.action) for e in desk.lookup(looked) or ()}
     return found == {(d.subject, d.scope, d.action) for d in restored}
-
-
-def _claimed(
-    desk: Desk, name: str, keys: Sequence[Key], wall: float
-) -> tuple[list[Decision], Mapping[Key, Past]]:
-    """Return what other lists name of subjects, as decided now, and what is known of these.
-
-    Args:
-        desk: with the judge of lists.
-        name: of the list that no longer names them.
-        keys: subjects and scopes.
-        wall: now.
-
-    Raises:
-        StoreError: they cannot be read.
-    """
-    pasts = desk.store.past(keys, wall)
-    without = {key: replace(past, action=None, until=0.0) for key, past in pasts.items()}
-    claims: dict[str, list[Listed]] = {}
-    for key, claim in desk.store.claims.others(name, keys, wall).items():
-        entry = Listed(*key, claim.action, claim.until - wall, claim.why)
-        claims.setdefault(claim.list, []).append(entry)
-    lists = desk.lists or Lists(desk.pipeline.ladder)
-    judged = [lists.judge(other, listed, without, wall) for other, listed in claims.items()]
-    return [decision for each in judged for decision in each.decisions], pasts
 
 
 def remove_keys(
@@ -191,18 +169,23 @@ def remove_keys(
         keys: the entries.
         outcomes: increased.
     """
-    wall = desk.clock().wall
     with _recording(name):
         desk.store.claims.remove(name, keys)
-    rows = [
+    rows = _rows(desk, name, keys)
+    outcomes["removed"] += len(rows)
+    return release(desk, name, rows)
+
+
+def _rows(desk: Desk, name: str, keys: Sequence[Key]) -> list[Snapshot]:
+    """Return what is active of some subjects and came from a list."""
+    wall = desk.clock().wall
+    return [
         row
         for subject, scope in keys
         for row in desk.store.listing.snapshots(
             wall, Filter(scope, subject=subject, origin=origin(name))
         )
     ]
-    outcomes["removed"] += len(rows)
-    return release(desk, name, rows)
 
 
 def remove_entries(desk: Desk, name: str, count: int) -> UnbanManyResult:

@@ -1,4 +1,4 @@
-"""Refusing names that an operator mistyped, of limits and of hosts. Owns no state."""
+"""Refusing names that an operator mistyped, of limits, hosts and lists. Owns no state."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -39,6 +39,22 @@ def refuse_unknown_peer(name: str, peers: Iterable[str]) -> None:
     if name not in known:
         hint = f"{_meant(name, known)}known: {', '.join(known) or 'none yet'}"
         raise RefusedError(f"no host {name} is known in the fleet", hint)
+
+
+def refuse_unknown_list(name: str, lists: Iterable[str]) -> None:
+    """Refuse the name of a list that nothing is active from.
+
+    Args:
+        name: as an operator wrote it.
+        lists: those that name what is active.
+
+    Raises:
+        RefusedError: names the one that may be meant, and those that there are.
+    """
+    known = sorted(lists)
+    if name not in known:
+        hint = f"{_meant(name, known)}lists: {', '.join(known) or 'none'}"
+        raise RefusedError(f"nothing is active from a list {name}", hint)
 
 
 def _meant(name: str, known: Sequence[str]) -> str:

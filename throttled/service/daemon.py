@@ -12,7 +12,7 @@ import asyncio
 import gc
 import logging
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,19 @@ from typing import Any
 from throttled import __version__
 from throttled.clock import now
 from throttled.config.schema import Config
-from throttled.control.requests import Request
-from throttled.control.results import Result
+from throttled.control.requests import Reload, Request
+from throttled.control.results import Done, Result
 from throttled.control.server import Peer, Server
 from throttled.core.reopening import StoreFile
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import open_backend
-from throttled.errors import NotPermittedError
+from throttled.errors import NotPermittedError, ThrottledError
 from throttled.linux.systemd import notify
 from throttled.model import Mode
 from throttled.notify import journal
 from throttled.notify.hook import Hook
 from throttled.operator.answer import answer
-from throttled.operator.audit import Trail
+from throttled.operator.audit import Trail, this_process
 from throttled.service import last_facts
 from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.loop_errors import LoopErrors
@@ -74,8 +74,9 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._loop_errors)
-        # From the start on: by default it ends a process. It is done once all is ready.
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._reloads.spawn(self._reload()))
+        # It is done once all is ready.
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._reloads.spawn(self._signalled()))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see `throttled.cli.run`
         config = self.live.config
         backend = _open(config)
         server = Server(Path(config.control.socket), config.control.group, self._answer)
@@ -163,6 +164,15 @@ class Daemon:
         self._busy.discard(asyncio.current_task())  # it waits for the others
         # Its request may be cut off; half a change of the mode would be none.
         return await asyncio.shield(self._reloads.spawn(self._reload()))
+
+    async def _signalled(self) -> None:
+        """Reload as SIGHUP asks; who sent it is not known."""
+
+        async def reload(_request: Request, _peer: Peer) -> Result:
+            return Done(await self._reload())
+
+        with suppress(ThrottledError):  # it is in the log
+            await self._trail.handle(Reload(), this_process(), reload)
 
     async def _reload(self) -> str:
         async with self._reloading:

@@ -57,7 +57,11 @@ class FleetLink:
             name,
             float(settings.longest),
             text(settings.password),
-            *(text(path) for path in (settings.ca, settings.cert, settings.key)),
+            text(settings.ca),
+            text(settings.cert),
+            text(settings.key),
+            settings.sentinel_user,
+            text(settings.sentinel_password),
         )
         self.fleet = Fleet(
             settings,

@@ -35,6 +35,7 @@ _EVERY, _STARTING, _SAMPLE, _JUDGE = 0.25, 0.1, 2.0, 1.0
 _GREETING = 8.0
 #: Seconds after which a store that failed is read again.
 _AGAIN = 10.0
+_PROXIED = "Postfix's services here get their clients from a proxy"
 
 
 class Overload:
@@ -161,14 +162,14 @@ def wanted(config: Config, facts: Facts, scope: Scope, *, observing: bool) -> Wa
     """Return what configuration and facts want in a scope; observing, it is only reported."""
     settings = config.overload
     # Behind a proxy all connections are the proxy's.
-    services = [s for s in facts.services if s.scope == scope]
-    proxied = {s.port for s in services if s.proxy}
-    services = [s for s in services if s.port not in proxied]
+    known = [s for s in facts.services if s.scope == scope]
+    proxied = {s.port for s in known if s.proxy}
+    services = [s for s in known if s.port not in proxied]
     mode = settings.mode(scope)
     if observing and mode == "enforce":
         mode = "report"
     if mode == "off" or not services:
-        return Wanted(mode, why="no service of Postfix is known")
+        return Wanted(mode, why=_PROXIED if known else "no service of Postfix is known")
     most = cap(settings, [service.processes for service in services])
     why = "" if most else _without(max(service.processes for service in services))
     ports = tuple(sorted({service.port for service in services}))

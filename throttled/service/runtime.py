@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
-from throttled.clock import Moment, now
+from throttled.clock import Moment, booted, now
 from throttled.core.leftovers import Leftovers
 from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
@@ -115,7 +115,7 @@ class Runtime:
         )
         self.handshakes = Handshakes(self.pipeline, self.announcer)
         self.requests = self._requests()
-        self.maintenance = Maintenance(self.pipeline, now, self.journal.ended)
+        self.maintenance = Maintenance(self.pipeline, now, self.journal.ended, booted())
         self.protected = Protected(self.pipeline, self.announcer, now)
         self._closing.callback(self.protected.close)
         self.backlog = Backlog(self.pipeline, self.logs, lambda: live.named(self.store), now)
@@ -169,6 +169,9 @@ class Runtime:
         Raises:
             BackendError: the kernel refused.
         """
+        if self.file.error is None:
+            with suppress(StoreError):  # tried again by the timer
+                await self.maintenance.follow_clock()  # before what is stored is compared
         self.configurator.protect()
         self.reconciler.start()
         await self.metrics.serve(self.live.config.metrics.listen)

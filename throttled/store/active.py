@@ -36,9 +36,10 @@ _LAST = "SELECT coalesce(max(number), 0) FROM active"
 _PAGE = """
 SELECT max(number) FROM (SELECT number FROM active WHERE number > ? ORDER BY number LIMIT ?)
 """
+# What ended just before is moved too: it shall not begin again if the clock was set back.
 _SHIFT = """
 UPDATE active SET since = since + ?4, until = until + ?4
-    WHERE number > ?1 AND number <= ?2 AND since <= ?3 AND until > ?3
+    WHERE number > ?1 AND number <= ?2 AND since <= ?3
 """
 _SHIFT_MANUAL = (
     "UPDATE allowed SET since = since + ?2, until = until + ?2 WHERE since <= ?1 AND until > ?1",

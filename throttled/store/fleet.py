@@ -4,7 +4,7 @@ The history is the outbox: it is read by number, so nothing waits in memory and 
 nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -18,20 +18,27 @@ from throttled.store.load import Key
 from throttled.store.rows import structs
 
 _PEERS = "origin >= 'peer:' AND origin < 'peer;'"
+_LISTS = "origin >= 'list:' AND origin < 'list;'"
 _ADDRESS = """substr(subject, 1, 8) NOT IN ('account:', 'mailbox:')
     AND substr(subject, 1, 7) <> 'domain:' AND substr(subject, 1, 4) <> 'uid:'"""
 # What is on a list each host imports by itself.
-_OWN = f"""NOT ({_PEERS}) AND NOT (origin >= 'list:' AND origin < 'list;')
+_OWN = f"""NOT ({_PEERS}) AND NOT ({_LISTS})
     AND "limit" NOT IN ('network', 'ladder', 'overload') AND {_ADDRESS}"""
-# What this host's log or operators decided last about a subject that a peer or a list bans for
-# longer now, if it is not over and nobody unbanned it since.
-_EXTENDED = f"""
-SELECT {load.DECISION} FROM decision
+#: Seconds by which an unban may be in the future; one of later is of before the clock was set back.
+AHEAD = 60.0
+# What this host's log or operators decided last about a subject, or a peer since a time, if it is
+# not over and nobody unbanned it since. What lists name is in `listed`. A release by a peer or a
+# list ends its own decisions alone.
+_REMAINING = f"""
+SELECT {load.DECISION} FROM decision d
 WHERE subject = ?1 AND scope = ?2 AND until > ?3 AND action IN ('ban', 'throttle')
-    AND NOT ({_PEERS}) AND NOT (origin >= 'list:' AND origin < 'list;')
+    AND NOT ({_LISTS}) AND (NOT ({_PEERS}) OR ?4 IS NOT NULL AND time > coalesce(
+        (SELECT value FROM json_each(?4) WHERE key = substr(d.origin, 6)), 0))
     AND number > (SELECT coalesce(max(number), 0) FROM decision
-        WHERE subject = ?1 AND scope = ?2 AND action = 'release')
-    AND time > (SELECT coalesce(max(at), 0) FROM pardon WHERE subject IN (?1, '') AND scope = ?2)
+        WHERE subject = ?1 AND scope = ?2 AND action = 'release'
+            AND (origin = d.origin OR NOT ({_PEERS}) AND NOT ({_LISTS})))
+    AND NOT EXISTS (SELECT 1 FROM pardon WHERE subject IN (?1, '') AND scope = ?2
+        AND at <= ?3 + {AHEAD} AND (at >= d.time OR d.time > ?3 + {AHEAD}))
 ORDER BY action = 'ban' DESC, until DESC LIMIT 1
 """  # noqa: S608 - put together from constants
 _UNBANNED_LATEST = "SELECT max(at) FROM pardon"
@@ -40,8 +47,6 @@ _UNBANNED_SINCE = """
 SELECT p.subject, p.at FROM json_each(?3) s
     JOIN pardon p ON p.subject = s.value AND p.scope = ?1 AND p.at <= ?2
 """
-#: Seconds by which an unban may be in the future; one of later is of before the clock was set back.
-AHEAD = 60.0
 # Nothing of an `unban --all` is in the history: what is not active was unbanned.
 _BANNED = """
 SELECT 1 FROM active a WHERE a.subject = d.subject AND a.scope = d.scope AND a.action = 'ban'
@@ -145,9 +150,19 @@ class Fleet:
         rows = self._database.rows(_ACTIVE, (after, count, now))
         return structs(Own, rows, self._skipped), rows[-1][0] if len(rows) == count else None
 
-    def extended(self, keys: Iterable[Key], now: float) -> list[Decision]:
-        """Return what this host itself decided about subjects that others ban for longer now."""
-        rows = [row for key in keys for row in self._database.rows(_EXTENDED, (*key, now))]
+    def remaining(
+        self, keys: Iterable[Key], now: float, peers: Mapping[str, float] | None = None
+    ) -> list[Decision]:
+        """Return the strongest of what was decided about each subject, and is not over.
+
+        Args:
+            keys: subjects and scopes.
+            now: wall clock.
+            peers: after when the decisions of peers count, by name; of others all do. None: only
+                what this host itself decided counts.
+        """
+        since = None if peers is None else msgspec.json.encode(peers).decode()
+        rows = [row for key in keys for row in self._database.rows(_REMAINING, (*key, now, since))]
         return structs(Decision, map(load.decision, rows), self._skipped)
 
     def unbanned_since(self, keys: Sequence[Key], since: float, now: float) -> dict[Key, float]:

@@ -7,8 +7,9 @@ active entries that expire soonest (they stay in the kernel, but a restart would
 
 import sqlite3
 
-from throttled.store import hourly, listed, peaks, senders
+from throttled.store import hourly, peaks, senders
 from throttled.store.good import MEMORY, day_of
+from throttled.store.listed import Claims
 
 BATCH = 500
 
@@ -63,7 +64,7 @@ _ROWS = "SELECT coalesce(sum(rows), 0) FROM tally WHERE name <> 'peak' AND (name
 _FOREVER = 1e300
 
 
-def prune(connection: sqlite3.Connection, now: float) -> bool:
+def prune(connection: sqlite3.Connection, now: float, claims: Claims) -> bool:
     """Delete at most `BATCH` rows of each table; return whether there may be more to delete."""
     (latest,) = connection.execute("SELECT coalesce(max(number), 0) FROM decision").fetchone()
     over = latest - DECISIONS
@@ -77,7 +78,7 @@ def prune(connection: sqlite3.Connection, now: float) -> bool:
         connection.execute(_OLD_GOOD, (BATCH, day_of(now) - MEMORY)).rowcount,
         connection.execute(_PEAKS, (BATCH, now - peaks.MEMORY)).rowcount,
         senders.prune(connection, now, BATCH),
-        listed.prune(connection, now, BATCH),
+        claims.prune(connection, now, BATCH),
         connection.execute(_HOURS, (BATCH, hourly.oldest(now))).rowcount,
         connection.execute(_OLD_UNBANS, (BATCH, now - _UNBANS_KEPT, now, UNBANS)).rowcount,
         connection.execute(_OLD_GOOD, (_excess(connection, GOOD, good=True), _FOREVER)).rowcount,

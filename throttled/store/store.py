@@ -252,7 +252,7 @@ class Store:
     def prune(self, now: float) -> bool:
         """Delete some of what is old, write the log back; return whether to call again soon."""
         with self._database.transaction() as connection:
-            more = prune(connection, now)
+            more = prune(connection, now, self.claims)
         self._database.checkpoint()
         return more
 

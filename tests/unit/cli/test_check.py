@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from throttled.cli.check import _overload
+from throttled.config.schema import Config
 from throttled.control.results import Done
+from throttled.model import Facts, Finding, Service
 from throttled.store.store import Store
 
 if TYPE_CHECKING:
@@ -227,3 +230,24 @@ def test_files_beside_the_configuration(cli: "Cli", config_file: Path) -> None:
     assert f"         firewall.backend: {secret}:4 counts, not {config_file}:6" in found
     readable = f"every local user can read the webhook's URL, a secret, in {secret}"
     assert any(readable in line for line in found)
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize(
+    ("processes", "proxy", "why"),
+    [
+        (100, "", ""),
+        (2, "", "Postfix has fewer than 5 processes here (2); set [overload] cap"),
+        (0, "", "Postfix has no process limit here; set [overload] cap"),
+        (100, "haproxy", "Postfix's services here get their clients from a proxy"),
+    ],
+)
+def test_where_strangers_are_not_limited_it_says_why(
+    processes: int, proxy: str, why: str, *, running: bool
+) -> None:
+    """In one line that is no warning; a daemon reports it, but for services behind a proxy."""
+    service = Service("/etc/postfix", "smtp", "smtpd", "postfix", 25, "mx", proxy, processes)
+    found = list(_overload(Config(), Facts(services=(service,)), running=running))
+    text = f"everybody is admitted: {why}" if why else "strangers may have 80 connections open"
+    reported = not running or proxy
+    assert found == ([Finding("ok", f"overload: mx: {text}")] if reported else [])

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 import pytest
+from msgspec.structs import replace
 
 from throttled.cli import completion
 from throttled.cli.main import throttled
 from throttled.control.requests import List
 from throttled.control.results import FindResult, FleetPeer, FleetResult, Found, ListResult
 from throttled.errors import NotPermittedError
+from throttled.model import Snapshot
 from unit.cli.conftest import Daemon
 
 
@@ -60,6 +62,14 @@ def test_hosts_of_the_fleet(daemon: Daemon, ctx: click.Context) -> None:
     daemon.answer = FleetResult("s", "mx1", True, "", {}, [peer])
     assert words(ctx, completion.peers, "") == ["mx2"]
     assert words(ctx, completion.peers, "mx3") == []
+
+
+def test_lists(daemon: Daemon, ctx: click.Context) -> None:
+    entry = Snapshot("198.51.100.7", "mx", "ban", "operator", 0, 0.0, 9e9, "", 0)
+    origins = ("log", "list:drop", "peer:drip", "list:drop", "list:bad")
+    daemon.answer = ListResult([replace(entry, origin=origin) for origin in origins], 5)
+    assert words(ctx, completion.lists, "") == ["drop", "bad"]
+    assert words(ctx, completion.lists, "dr") == ["drop"]
 
 
 def test_no_answer_and_another_answer_are_nothing(

@@ -9,12 +9,14 @@ from msgspec.structs import replace
 from lab.fleet.streams import NOW, SECRET, SERVER, WALL, Host, kinds
 from throttled.clock import Moment
 from throttled.config.fleet import Fleet as Settings
+from throttled.core import extended
 from throttled.core.inbox import BURST, PEERS, SLICE
 from throttled.core.outbox import CLEARED, unbanned_all_offline
+from throttled.decide.protect import Protection
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import Down, Names, Up
 from throttled.fleet.wire import Ban, Entry, Row, Seal, Unban
-from throttled.model import Decision, Evidence, Scope
+from throttled.model import Decision, Evidence, Facts, Scope
 from throttled.store.store import StoredPosition
 
 A, B = "198.51.100.7", "203.0.113.9"
@@ -584,11 +586,15 @@ def test_an_unreadable_row_does_not_end_publishing_again(one: Host) -> None:
         (BAN, [("ban", "log", WALL + 300)]),
         (replace(BAN, action="throttle", level=0), [("throttle", "log", WALL + 300)]),
         (replace(BAN, origin="operator", limit="operator"), [("ban", "operator", WALL + 300)]),
-        (replace(BAN, origin="list:drop"), []),
-        (replace(BAN, origin="peer:mx3"), []),
+        (replace(BAN, origin="list:drop"), [("ban", "list:drop", WALL + 300)]),
+        (replace(BAN, origin="peer:mx3"), [("ban", "peer:mx3", WALL + 300)]),
+        (
+            replace(BAN, origin="peer:mx3", action="throttle"),
+            [("throttle", "peer:mx3", WALL + 300)],
+        ),
     ],
 )
-def test_removing_what_a_peer_extended_leaves_the_own_decision(
+def test_removing_what_a_peer_extended_leaves_what_others_decided(
     one: Host, two: Host, own: Decision, left: list[tuple[str, str, float]]
 ) -> None:
     two.pipeline.decide([replace(own, until=WALL + 300)], NOW)
@@ -602,6 +608,76 @@ def test_removing_what_a_peer_extended_leaves_the_own_decision(
     backend = two.pipeline.enforcer.backend
     assert backend is not None
     assert {(e.subject, e.action) for e in backend.dump()} == {(A, a) for a, *_ in left}
+
+
+def test_removing_a_peer_leaves_the_strongest_of_what_others_decided(one: Host, two: Host) -> None:
+    """Each of them in turn, whoever's the entry is; of what two say the ban is more."""
+    two.pipeline.decide([replace(BAN, action="throttle", level=0, until=WALL + 500)], NOW)
+    two.pipeline.decide([replace(BAN, origin="peer:mx3", until=WALL + 200)], NOW)
+    two.pipeline.decide([replace(BAN, origin="list:drop", until=WALL + 300)], NOW)
+    one.say(1, ROW)
+    two.hear(one)
+
+    def owner() -> list[tuple[str, str, float]]:
+        return [(r.action, r.origin, r.until) for r in two.store.listing.snapshots(WALL)]
+
+    assert owner() == [("ban", "peer:mx1", WALL + 600)]
+    asyncio.run(two.fleet.remove("mx1", lambda: NOW))
+    assert owner() == [("ban", "list:drop", WALL + 300)]
+    two.store.claims.remove("drop")
+    two.pipeline.decide([replace(BAN, origin="peer:mx4", until=WALL + 400)], NOW)
+    two.store.claims.remove("drop")
+    asyncio.run(two.fleet.remove("mx4", lambda: NOW))
+    assert owner() == [("ban", "peer:mx3", WALL + 200)]
+    asyncio.run(two.fleet.remove("mx3", lambda: NOW))
+    assert owner() == [("throttle", "log", WALL + 500)]
+
+
+def test_what_a_removed_peer_decided_is_not_active_again(one: Host, two: Host) -> None:
+    """It was removed while another peer's ban was in its place."""
+    two.pipeline.decide([replace(BAN, origin="peer:mx3", until=WALL + 300)], NOW)
+    one.say(1, ROW)
+    two.hear(one)
+    assert asyncio.run(two.fleet.remove("mx3", lambda: at(1))) == 0
+    assert asyncio.run(two.fleet.remove("mx1", lambda: at(2))) == 1
+    assert two.bans() == {}
+    again = replace(BAN, time=WALL + 3, origin="peer:mx3", until=WALL + 300)
+    two.pipeline.decide([again], at(3))
+    two.pipeline.decide([replace(again, origin="peer:mx1", until=WALL + 600)], at(3))
+    asyncio.run(two.fleet.remove("mx1", lambda: at(4)))
+    assert two.bans() == {A: "peer:mx3"}
+    two.store.known.put("fleet-removed", b"\xc1", WALL)  # altered
+    assert extended.removed(two.store, WALL) == {}
+
+
+def test_who_is_protected_now_is_not_banned_again(one: Host, two: Host) -> None:
+    two.pipeline.decide([replace(BAN, until=WALL + 300)], NOW)
+    one.say(1, ROW)
+    two.hear(one)
+    facts = Facts(mynetworks=("198.51.100.0/24",))
+    two.pipeline.ladder.protection = Protection.of(facts, two.pipeline.ladder.policy.protect)
+    asyncio.run(two.fleet.remove("mx1", lambda: NOW))
+    assert two.bans() == {}
+
+
+@pytest.mark.parametrize(("clock", "left"), [(0.0, {A: "log"}), (3600.0, {})])
+def test_unbans_and_bans_of_before_the_clock_was_set_back(
+    one: Host, two: Host, clock: float, left: dict[str, str]
+) -> None:
+    """An unban of later than now ends no ban; one of now ends a ban of later than now."""
+    if clock:
+        two.pipeline.decide([replace(BAN, time=WALL + clock, until=WALL + 7200)], at(clock))
+        two.pipeline.unban("", None, NOW)  # leaves nothing in the history
+        two.pipeline.recorder.store._database.connection.execute("DELETE FROM active")
+    else:
+        two.pipeline.unban(B, None, at(3600))
+        two.pipeline.unban("", "mx", at(3600))
+        two.pipeline.decide([BAN], NOW)
+    one.say(1, replace(ROW, seconds=9000))
+    two.hear(one)
+    assert two.bans() == {A: "peer:mx1"}
+    asyncio.run(two.fleet.remove("mx1", lambda: NOW))
+    assert two.bans() == left
 
 
 @pytest.mark.parametrize("scope", ["mx", None])
@@ -790,6 +866,24 @@ def test_peers_read_on_after_a_second_host_whose_clock_was_ahead(
     one.publish(at(261))
     two.hear(one, at(261))
     assert two.bans(at(261)) == {A: "peer:mx1", B: "peer:mx1"}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_the_highest_number_silences_no_host(one: Host, two: Host, *, restart: bool) -> None:
+    """Who has the secret and may write to another's stream writes one that no other can follow."""
+    one.publish()
+    two.hear(one)
+    one.say((1 << 63) - 1, replace(ROW, subject=B))
+    two.hear(one)
+    assert two.health() == {"fleet-forged:mx1"}
+    if restart:
+        one.start()
+        one.connect()
+    look(one, at(1))
+    one.pipeline.decide([BAN], at(2))
+    one.publish(at(2))
+    two.hear(one, at(2), SERVER + 2000)
+    assert two.bans() == {A: "peer:mx1"}
 
 
 def test_own_entries_of_before_that_are_written_again_are_no_other_host(one: Host) -> None:

@@ -14,6 +14,7 @@ from throttled.decide.client_peaks import noted
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
 from throttled.model import (
+    Action,
     Decision,
     Entry,
     Event,
@@ -45,6 +46,7 @@ class World:
         parser = Parser(UTC, self.moment.wall)
         self.pipeline = Pipeline(Policy(), Facts(), self.store, self.kernel, parser)
         self.ended: list[tuple[list[tuple[str, str]], int]] = []
+        self.booted = "once"
         self.upkeep = self.another()
 
     def another(self) -> Maintenance:
@@ -53,7 +55,7 @@ class World:
         def ended(ended: Sequence[tuple[Snapshot, Decision]], count: int) -> None:
             self.ended.append(([(row.action, then.action) for row, then in ended], count))
 
-        return Maintenance(self.pipeline, lambda: self.moment, ended)
+        return Maintenance(self.pipeline, lambda: self.moment, ended, self.booted)
 
     def ban(self, subject: str = A, seconds: float = 3600.0) -> None:
         wall = self.moment.wall
@@ -91,6 +93,26 @@ def test_a_ban_ends_in_a_throttle_and_that_in_nothing(world: World) -> None:
     assert world.in_store() == world.in_kernel() == {}
     assert [d.action for d in world.store.decisions(A)] == ["release", "throttle", "ban"]
     assert world.ended == [([("ban", "throttle")], 1), ([("throttle", "release")], 1)]
+
+
+@pytest.mark.parametrize("action", ["ban", "throttle"])
+def test_what_a_list_names_is_active_again_after_a_shorter_own_ban(
+    world: World, action: Action
+) -> None:
+    wall = world.moment.wall
+    what = "operator", 0, wall + 7200, "SBL1"
+    listed = Decision(wall, action, A, "mx", *what, origin="list:drop")
+    world.pipeline.decide([listed], world.moment)
+    world.ban()
+    world.wait(3600)
+    assert world.in_store() == {action: 3600}
+    assert world.in_kernel() == {"throttle": 600} | {action: 3600}
+    world.wait(600)
+    assert world.in_store() == world.in_kernel() == {action: 3000}
+    (row,) = world.store.listing.snapshots(world.moment.wall)
+    assert (row.origin, row.why) == ("list:drop", "SBL1")
+    world.wait(3000)
+    assert world.in_store() == world.in_kernel() == {}
 
 
 def test_of_many_ends_the_first_are_reported_and_all_counted(world: World) -> None:
@@ -143,6 +165,65 @@ def test_a_clock_set_there_and_back(world: World) -> None:
         world.set_clock(by)
         world.wait(10)
     assert world.in_store() == world.in_kernel() == {"ban": 3570}
+
+
+@pytest.mark.parametrize("by", [DAY, -DAY])
+def test_a_clock_that_is_set_while_stopped(world: World, by: float) -> None:
+    world.ban()
+    world.wait(600)
+    world.set_clock(by)
+    world.upkeep = world.another()
+    assert not world.upkeep.steady(world.moment)
+    asyncio.run(world.upkeep.follow_clock())
+    assert world.in_store() == world.in_kernel() == {"ban": 3000}
+    for _ in range(2):
+        world.upkeep = world.another()  # nothing is moved twice
+        world.wait(1)
+    assert world.in_store() == world.in_kernel() == {"ban": 2998}
+    world.upkeep = world.another()
+    world.wait(2998)
+    assert world.in_store() == world.in_kernel() == {"throttle": 600}
+
+
+def test_what_ended_before_the_clock_was_set_back_does_not_begin_again(world: World) -> None:
+    world.ban(seconds=60)
+    world.moment = Moment(world.moment.wall + 61, world.moment.boot + 61)
+    world.set_clock(-DAY)
+    world.wait(0)
+    assert world.in_store() == world.in_kernel() == {"throttle": 599}
+
+
+def test_a_machine_that_was_booted_has_another_clock(world: World) -> None:
+    world.ban()
+    world.wait(1)
+    world.booted = "twice"
+    world.moment = Moment(world.moment.wall + 600, 10.0)
+    world.upkeep = world.another()
+    world.wait(0)
+    assert world.in_store() == {"ban": 2999}
+    world.store.known.put("clock", b"\xc1", world.moment.wall)  # altered
+    world.set_clock(DAY)
+    assert world.another().steady(world.moment)
+
+
+def test_a_killed_move_is_not_begun_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "_PIECE", 1)
+    for subject in (A, "198.51.100.8"):
+        world.ban(subject)
+    world.wait(0)
+    world.set_clock(DAY)
+
+    async def killed() -> None:
+        running = asyncio.create_task(world.upkeep.run())
+        await asyncio.sleep(0)  # one is moved
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(killed())
+    world.upkeep = world.another()
+    asyncio.run(world.upkeep.follow_clock())
+    ends = {row.subject: row.until for row in world.store.listing.snapshots(0.0)}
+    assert [round(ends[s] - world.moment.wall) for s in (A, "198.51.100.8")] == [3600, 3600 - DAY]
 
 
 def test_a_clock_that_was_wrong_at_the_start(world: World) -> None:

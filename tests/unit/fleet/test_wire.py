@@ -160,3 +160,16 @@ def test_stream_ids_are_numbers() -> None:
 )
 def test_only_the_servers_clock_counts(seconds: int, added: int, server: int, left: float) -> None:
     assert wire.seconds_left(seconds, server - added, 100.0) == left
+
+
+def test_a_number_that_no_clock_can_have_is_malformed() -> None:
+    """A clock may be wrong by decades: that of the host, or that of the Redis server."""
+    now, years = 1_700_000_000.0, 366 * 86400
+    for wall in (now, now + 90 * years):
+        packed = wire.encode(SEAL, Entry(int(wall * 1e6), 0, "ban", [BAN]))
+        assert wire.read(SEAL, *packed, now).rows == [BAN]
+        assert wire.read(SEAL, *packed, wall - 99 * years).rows == [BAN]
+    for number in (int((now + 101 * years) * 1e6), (1 << 63) - 1):
+        with pytest.raises(WireError, match="more than 100 years ahead") as error:
+            wire.read(SEAL, *wire.encode(SEAL, Entry(number, 0, "ban", [BAN])), now)
+        assert error.value.outcome == "malformed"

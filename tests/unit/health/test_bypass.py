@@ -11,7 +11,7 @@ from throttled.decide.protect import Protection
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
 from throttled.health import bypass
-from throttled.model import Element, Entry, Facts, Finding, Ruleset, Service
+from throttled.model import Decision, Element, Entry, Facts, Finding, Ruleset, Service
 from throttled.parse.parser import Parser
 from throttled.settings import Policy, Protect
 from throttled.store.store import Store
@@ -169,3 +169,27 @@ def test_who_was_banned_before_a_restart_is_reported_too(host: Host) -> None:
     again.offends()
     again.comes_again(10, 10, 10)
     assert [finding.key for finding in again.findings()] == ["banned-but-seen"]
+
+
+@pytest.mark.parametrize("exempt", [False, True])
+def test_a_client_of_a_banned_network_is_reported_unless_it_is_exempt(
+    host: Host, *, exempt: bool
+) -> None:
+    network = "198.51.100.0/24"
+    what = "network", 0, START + 3600, "many of it"
+    bans = [Decision(START, "ban", network, "mx", *what)]
+    if exempt:  # as a good sender in it is
+        bans.insert(0, Decision(START, "exempt", CLIENT, "mx", *what))
+    host.pipeline.decide(bans, Moment(host.at, host.at))
+    host.comes_again(1.0, 1.0, 1.0)  # what waited when it was banned
+    assert host.findings() == []
+    host.comes_again(5.0, 3.0, 3.0)
+    found = host.findings()
+    if exempt:
+        assert found == []
+        return
+    (finding,) = found
+    assert finding.key == "banned-but-seen"
+    assert f"{CLIENT} is banned in mx by {network}, but began 3 sessions" in finding.what
+    host.pipeline.unban(network, None, Moment(host.at, host.at))
+    assert host.findings() == []

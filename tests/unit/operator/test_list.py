@@ -24,6 +24,7 @@ from throttled.operator.list import active_rows
 from throttled.operator.unknown import refuse_unknown_limit
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
+from throttled.store.listed import Claim
 from throttled.store.store import Store, StoredPosition
 
 WALL, BOOT = 1_796_000_000.0, 50_000_000.0
@@ -245,3 +246,26 @@ def test_a_mistyped_host_of_the_fleet_is_refused(lab: Lab) -> None:
     assert raised.value.hint == "did you mean mx2? known: mx2, mx3"
     with pytest.raises(RefusedError):
         active_rows(desk, List(peer=""), ROOT)
+
+
+def test_a_mistyped_list_is_refused(lab: Lab) -> None:
+    """One that names only what is active for another reason is known, and so is a new one."""
+    lab.pipeline.decide([decision(1, origin="list:drop")], NOW)
+    claim = Claim("bad-hosts", "198.51.100.1", "mx", "ban", WALL + 60, "")
+    lab.desk.store.claims.add([claim, replace(claim, list="ended", until=WALL)])
+    for name, count in (("drop", 1), ("bad-hosts", 0)):
+        assert active_rows(lab.desk, List(name=name), ROOT).total == count
+    with pytest.raises(RefusedError, match="nothing is active from a list drip") as raised:
+        active_rows(lab.desk, List(name="drip"), ROOT)
+    assert raised.value.hint == "did you mean drop? lists: bad-hosts, drop"
+    assert active_rows(lab.desk, List(name="drip", new=True), ROOT).total == 0
+
+
+@pytest.mark.parametrize("wrong", [{"limit": "x"}, {"peer": "x"}, {"name": "x"}])
+def test_mistyped_names_are_refused_of_clients_behind_a_proxy_too(
+    lab: Lab, wrong: dict[str, Any]
+) -> None:
+    lab.desk = replace(lab.desk, running=None)
+    lab.pipeline.behind._add(behind._snapshot(decision(1)), NOW)
+    with pytest.raises((RefusedError, UsageError)):
+        active_rows(lab.desk, List(proxied=True, **wrong), ROOT)

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from lab.daemon.in_process import A, Lab, live
 from throttled.control import requests, results
+from throttled.control.bulk import UnbanMany, UnbanManyResult
 from throttled.control.results import (
     AccountsResult,
     AuditResult,
@@ -24,6 +25,7 @@ from throttled.operator.status import status
 
 ALICE = "account:alice"
 OTHER = Peer(1, 1000, 1000)
+ROOT = Peer(1, 0, 0)
 THROTTLE = '[limits.account-bounces]\nmode = "throttle"\n'
 
 
@@ -136,6 +138,37 @@ def test_who_is_not_root_sees_no_account_unless_the_operator_says_so(tmp_path: P
         shown = await answer(desk, requests.Accounts(), OTHER)
         assert isinstance(shown, AccountsResult)
         assert [row.subject for row in shown.rows] == [ALICE]
+
+    live(tmp_path, story)
+
+
+def test_who_may_not_see_accounts_sees_them_nowhere(tmp_path: Path) -> None:
+    """Neither in the audit, whole or cut, nor on the allowlist, nor by asking for one."""
+    odd = "mailbox:a b@example.org"
+
+    async def story(lab: Lab) -> None:
+        lab.configure(THROTTLE)
+        await lab.ask(requests.Reload(), results.Done)
+        lab.runtime.pipeline.answered(connected=True)
+        ask = UnbanMany([ALICE, odd, "198.51.100.7"])
+        await lab.ask(requests.Ban(ALICE, scope="submission", seconds=600.0), ChangeResult)
+        await lab.ask(ask, UnbanManyResult)
+        await lab.ask(requests.Ban(ALICE, scope="submission", seconds=600.0), ChangeResult)
+        wall = lab.runtime.desk.clock().wall
+        lab.runtime.store.allowlist.allow("account:alice2", 0.0, "boss", wall)
+        audit = lab.runtime.store.audit
+        cut = replace(audit.changes()[0], request='{"op":"ban","subject":"account:alice", "why":"')
+        audit.write(replace(cut, outcome="account:alice is banned; mailbox:bob@exam"))
+        desk = lab.runtime.desk
+        for request in (requests.Audit(), requests.Allowed(), requests.List()):
+            assert "alice" in str(await answer(desk, request, ROOT))
+            hidden = str(await answer(desk, request, OTHER))
+            assert "(hidden)" in hidden
+            assert not [name for name in ("alice", "a b", "bob") if name in hidden]
+            assert "198.51.100.7" in hidden or not isinstance(request, requests.Audit)
+        for refused in (requests.Audit(ALICE), requests.List(within=ALICE)):
+            with pytest.raises(NotPermittedError, match="root alone"):
+                await answer(desk, refused, OTHER)
 
     live(tmp_path, story)
 

@@ -51,6 +51,32 @@ def test_claims_are_pruned(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
     assert store.claims.others("", [(A, "mx")], 0.0) == {}
 
 
+def test_rows_are_counted_only_when_there_may_be_too_many(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that the trigger adds."""
+    monkeypatch.setattr(listed, "MOST", 40)
+    statements: list[str] = []
+    store._database.connection.set_trace_callback(statements.append)
+
+    def counted() -> int:
+        return sum("count(*) FROM listed" in each for each in statements)
+
+    for _ in range(3):
+        store.prune(NOW)
+    assert counted() == 1
+    subjects = [f"198.51.100.{n}" for n in range(41)]
+    store.claims.add([replace(ONE, subject=subject) for subject in subjects[:40]])
+    store.prune(NOW)
+    entry = Decision(NOW, "ban", A, "mx", "operator", 0, NOW + 90, "SBL1", origin="list:two")
+    store.record(NOW, [replace(entry, subject=subject) for subject in subjects])
+    store.record(NOW + 1, [replace(entry, subject=s, origin="log") for s in subjects])
+    for _ in range(2):
+        store.prune(NOW)
+        (rows,) = store._database.connection.execute("SELECT count(*) FROM listed").fetchone()
+        assert rows == 38
+
+
 @pytest.mark.parametrize(
     ("unban", "ended"),
     [

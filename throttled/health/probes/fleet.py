@@ -44,7 +44,8 @@ def check(settings: Fleet, ask: Callable[[], FleetResult]) -> Iterator[Finding]:
 
 
 def _files(settings: Fleet) -> Iterator[Finding]:
-    paths = (settings.password, settings.ca, settings.cert, settings.key)
+    passwords = settings.password, settings.sentinel_password
+    paths = (*passwords, settings.ca, settings.cert, settings.key)
     try:
         read_secret(settings.secret)
         for path in paths:

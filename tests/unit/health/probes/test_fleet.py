@@ -7,8 +7,8 @@ import pytest
 from throttled.config.fleet import Fleet
 from throttled.control.results import FleetPeer, FleetResult
 from throttled.errors import NotRunningError
-from throttled.fleet.frames import Server
-from throttled.health.fleet import server
+from throttled.fleet.frames import Down, Server
+from throttled.health.fleet import error, server
 from throttled.health.probes.fleet import check
 from throttled.model import Finding
 
@@ -54,8 +54,9 @@ def test_what_is_not_encrypted_is_named(tmp_path: Path, url: str, *, warned: boo
     assert ("fleet-tls" in {f.key for f in found(fleet(tmp_path, url))}) == warned
 
 
-def test_files_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
-    settings = fleet(tmp_path, password=str(tmp_path / "none"))
+@pytest.mark.parametrize("key", ["password", "sentinel_password", "ca", "cert", "key"])
+def test_files_that_cannot_be_used_are_errors(tmp_path: Path, key: str) -> None:
+    settings = fleet(tmp_path, **{key: str(tmp_path / "none")})
     assert [f.state for f in found(settings)] == ["fault", "ok"]
     Path(settings.secret).chmod(0o644)
     assert "readable by others" in found(settings)[0].what
@@ -99,3 +100,9 @@ def test_what_is_wrong_while_it_is_connected_is_named(tmp_path: Path) -> None:
     ok, one = found(fleet(tmp_path), wrong)
     assert (ok.state, one.state) == ("ok", "warning")
     assert (one.what, one.hint) == ("fleet office: another host publishes as mx1", "do it")
+
+
+@pytest.mark.parametrize("kind", ["refused", "unreachable"])
+def test_where_no_sentinel_answers_the_hint_names_their_password(kind: str) -> None:
+    down = Down(kind, "no Sentinel names the server office: s1:26379 asks for a password")  # type: ignore[arg-type]
+    assert "sentinel_user and sentinel_password" in error(down)[1]
