@@ -31,7 +31,7 @@ lint: setup
 # Coverage doubles the time of a test: only for those that scripts/check-coverage is about.
 test: lint
 	scripts/bootstrap deb
-	$(PYTEST) -n $$(nproc) -m pure --cov --cov-context=test --cov-report= tests/unit
+	$(PYTEST) -n $$(nproc) -m pure --cov --cov-context=test --cov-report= $$($(PY) scripts/pure.py)
 	.venv/bin/python scripts/check-coverage
 	$(PYTEST) $(AT_ONCE) -m 'not pure'
 

@@ -1,4 +1,4 @@
-"""The pure modules, and their own tests, which cover all of them."""
+"""The pure modules, and their own tests, which cover all of them; run, it prints those tests."""
 
 from pathlib import Path
 
@@ -69,3 +69,8 @@ def modules() -> list[Path]:
 def test_of(module: Path) -> Path:
     """Return the file of a module's own tests."""
     return ROOT / "tests" / "unit" / module.parent.relative_to(PACKAGE) / f"test_{module.name}"
+
+
+if __name__ == "__main__":
+    for path in sorted({test_of(module) for module in modules()}):
+        print(path.relative_to(ROOT))

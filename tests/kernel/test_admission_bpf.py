@@ -14,7 +14,7 @@ import pytest
 
 from lab.network import flood, netns
 from lab.network.grouped import listen
-from lab.network.netns import SERVER4, SERVER6, Namespace, cgroup, pair, until, without
+from lab.network.netns import DEADMAN, SERVER4, SERVER6, Namespace, cgroup, pair, until, without
 from lab.network.packets import DESTINATION, extension, ip6, opening
 from throttled.enforce import sockets
 from throttled.enforce.admission import bpf
@@ -76,7 +76,7 @@ def test_the_counter_is_that_of_inet_diag(ends: Ends, group: Path, admission: Bp
             if made is not None:
                 clients.append(made)
             if dice.random() < 0.8:
-                listener.settimeout(1)
+                listener.settimeout(DEADMAN)
                 accepted.append(listener.accept()[0])
             for some in (clients, accepted):
                 if len(some) > 40:
@@ -86,7 +86,7 @@ def test_the_counter_is_that_of_inet_diag(ends: Ends, group: Path, admission: Bp
                     end.close()
             if n % 50 == 49:
                 ends[0].call(sockets.destroy, ends[0].call(sockets.opened, (25,))[:10])
-        until(lambda: admission.counts().open == opened(ends), "the counters agree", 10)
+        until(lambda: admission.counts().open == opened(ends), "the counters agree")
         assert admission.counts().admitted == 300
         for each in (*clients, *accepted):
             each.close()

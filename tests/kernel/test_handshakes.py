@@ -6,7 +6,7 @@ from datetime import UTC
 
 import pytest
 
-from lab.network.netns import SERVER4, Namespace, pair
+from lab.network.netns import DEADMAN, SERVER4, Namespace, pair
 from throttled.config import schema
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
@@ -34,7 +34,7 @@ def pipeline() -> Pipeline:
 
 
 async def happens(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(DEADMAN):
         while not what():  # noqa: ASYNC110 - it has no event for us
             await asyncio.sleep(0.01)
 

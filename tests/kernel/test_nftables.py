@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from lab.daemon.guarded import INSIDE4, RULESET, Host
-from lab.network.netns import SERVER4, namespace, until, without
+from lab.network.netns import DEADMAN, SERVER4, namespace, until, without
 from throttled.enforce.nftables import backend as module
 from throttled.enforce.nftables import elements, libnftables, messages, ruleset
 from throttled.enforce.nftables.backend import Nftables
@@ -166,7 +166,7 @@ def test_what_is_not_tcp_is_left_alone(host: Host) -> None:
     host.backend.apply([ban("198.18.0.1")])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((SERVER4, 25))
-        server.settimeout(5.0)
+        server.settimeout(DEADMAN)
         with host.wire.client.entered():
             client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with client:

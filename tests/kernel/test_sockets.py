@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from lab.daemon.guarded import Host
-from lab.network.netns import SERVER4, SERVER6, Namespace, pair, until, without
+from lab.network.netns import DEADMAN, SERVER4, SERVER6, Namespace, pair, until, without
 from throttled.enforce import sockets
 from throttled.enforce.sessions import Endings, Ports
 from throttled.model import Decision, Entry, Scope
@@ -166,7 +166,7 @@ def test_a_session_that_nobody_has_accepted_yet_ends(server: Server) -> None:
 def test_a_session_whose_client_has_hung_up_ends(server: Server) -> None:
     end = server.session("198.18.0.1")
     server.kept[-2].shutdown(socket.SHUT_WR)
-    end.settimeout(5.0)
+    end.settimeout(DEADMAN)
     assert end.recv(1) == b""
     assert end_sessions([("198.18.0.1", "mx")], PORTS) == 1
 
@@ -177,7 +177,7 @@ def test_the_client_is_reported_although_its_packets_are_dropped(host: Host) -> 
     host.backend.apply([Entry("198.18.0.1", "mx", "ban", 60.0)])
     assert end_sessions([("198.18.0.1", "mx")], PORTS) == 1
     assert is_ended(ends[1])
-    ends[0].settimeout(5.0)
+    ends[0].settimeout(DEADMAN)
     ends[0].setblocking(True)
     with pytest.raises(ConnectionResetError):
         ends[0].recv(1)
@@ -250,7 +250,7 @@ def test_who_listens(server: Server) -> None:
 def spoken(end: socket.socket, said: bytes) -> None:
     """Wait until an end has received what the other one said."""
     end.setblocking(True)
-    end.settimeout(5.0)
+    end.settimeout(DEADMAN)
     assert end.recv(100) == said
 
 

@@ -5,10 +5,12 @@ With several workers each has its own session, and so its own Postfix.
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from lab.daemon.daemon import Daemon, daemon
+from lab.machine import booted, packages
 from lab.mail import postfix
 from lab.mail.postfix import Lab
 
@@ -45,3 +47,14 @@ def emptied(lab: Lab) -> Iterator[None]:
     """Delete what a test leaves in Postfix's queue, after its daemon has ended."""
     yield
     lab.server.run("postsuper", "-c", str(lab.mail.config), "-d", "ALL")
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Return the Debian package, built once in a run, by whichever worker needs it first."""
+    if reason := booted.impossible():
+        pytest.skip(f"no systemd can be booted: {reason}")
+    own = tmp_path_factory.getbasetemp()
+    place = (own if worker_id == "master" else own.parent) / "package"
+    place.mkdir(exist_ok=True)
+    return packages.shared(place)

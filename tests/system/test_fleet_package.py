@@ -16,9 +16,9 @@ import pytest
 
 from lab.machine import booted
 from lab.machine.booted import Machine
+from lab.machine.packages import dependencies
 from lab.network import netns
 from system.test_fleet_server import Certificates
-from system.test_package import build, dependencies
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("mx1", "mx2", "mx3")
@@ -51,12 +51,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Machine]]:
-    if reason := booted.impossible():
-        pytest.skip(f"no systemd can be booted: {reason}")
-    package = build(tmp_path_factory.mktemp("package"))
-    more = ["libbpf1", "redis-server", "python3-redis", "ca-certificates"]
-    image = booted.image([*dependencies(package), *more])
+def machines(
+    package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Machine]]:
+    # What the package depends on is there, three times: test_package.py installs it.
+    there = [*dependencies(package), "ca-certificates"]
+    image = booted.image(["libbpf1", "redis-server", "python3-redis"], there)
     issued = Certificates(tmp_path_factory.mktemp("ca") / "ca")
     cert, key = issued.issue("redis.example.org", "DNS:redis.example.org")
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def _prepare(host: Machine, name: str, package: Path, ca: str) -> None:
     """Install the package, and let the machine trust the CA and find the server."""
     host.path("/etc/apt/apt.conf.d/yes").write_text('APT::Get::Assume-Yes "true";\n')
     shutil.copy(package, host.path("/var/tmp/throttled.deb"))
-    host.run("apt-get", "install", "/var/tmp/throttled.deb", "ca-certificates", seconds=300)
+    host.run("apt-get", "install", "/var/tmp/throttled.deb", seconds=300)
     host.path("/usr/local/share/ca-certificates/ours.crt").write_text(ca)
     host.run("update-ca-certificates")
     with host.path("/etc/hosts").open("a") as file:

@@ -19,6 +19,7 @@ import pytest
 
 from lab.machine import booted
 from lab.machine.booted import Machine
+from lab.machine.packages import NAME, build, dependencies, renumbered
 from lab.mail.bots import Bot
 from lab.network import netns
 from lab.network.netns import CLIENT4, SERVER4, Namespace
@@ -32,7 +33,6 @@ CONFIG = "/etc/throttled/throttled.toml"
 UNUSED = (f"198.18.{each}.7" for each in count(1))
 UNIT = "/run/systemd/system/throttled.service"
 NEXT = f"{__version__}+next"
-NAME = "postfix-throttled"
 
 pytestmark = [
     pytest.mark.root,
@@ -87,35 +87,9 @@ class Site(NamedTuple):
         assert not self.answers(source)
 
 
-def build(directory: Path, *version: str) -> Path:
-    built = subprocess.run(
-        [ROOT / "scripts/build-deb", directory, *version],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    path = Path(built.stdout.splitlines()[-1])
-    assert path.name.startswith(f"{NAME}_")
-    return path
-
-
-def dependencies(package: Path) -> list[str]:
-    answer = subprocess.run(
-        ["dpkg-deb", "--field", package, "Depends"], capture_output=True, text=True, check=True
-    )
-    return sorted(set(re.findall(r"(?:^|, )([a-z0-9.+-]+)", answer.stdout)))
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if reason := booted.impossible():
-        pytest.skip(f"no systemd can be booted: {reason}")
-    return build(tmp_path_factory.mktemp("package"))
-
-
 @pytest.fixture(scope="module")
 def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    later = build(tmp_path_factory.mktemp("later"), NEXT)
+    later = renumbered(package, tmp_path_factory.mktemp("later"), NEXT)
     image = booted.image(
         [*dependencies(package), "libbpf1", "iptables", "ipset", "python3-iptables"]
     )

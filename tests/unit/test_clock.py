@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.network.netns import DEADMAN
 from throttled.clock import booted, now
 from throttled.core.counting import _PLAUSIBLE
 from throttled.linux.systemd import notify
@@ -31,7 +32,7 @@ def test_the_service_manager_is_notified(
     name = f"{tmp_path}/notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name if abstract else name)
-        manager.settimeout(5)
+        manager.settimeout(DEADMAN)
         monkeypatch.setenv("NOTIFY_SOCKET", ("@" if abstract else "") + name)
         notify("READY=1")
         assert manager.recv(100) == b"READY=1"

@@ -1,9 +1,13 @@
 """A bar that shows how much of some logs was read, or how many steps are done. Owns no state."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+#: Seconds between two pictures.
+_EVERY = 0.1
 
 
 @contextmanager
@@ -55,11 +59,24 @@ def _bar(total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.console import Console  # noqa: PLC0415 - takes 100 ms, and only a terminal needs it
     from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
 
-    console = Console(stderr=True)
-    # Lines for the same terminal are written above the bar.
-    with Bar(console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+    bar = Bar(
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # lines for the same terminal are written above it
+        auto_refresh=False,  # that is a thread, beside which `throttled.sources.parsing` may fork
+    )
+    with bar:
         task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)
+        drawn = time.monotonic()
+
+        def advance(done: int) -> None:
+            nonlocal drawn
+            due = time.monotonic() - drawn >= _EVERY
+            bar.update(task, completed=done, refresh=due)
+            if due:
+                drawn = time.monotonic()
+
+        yield advance
 
 
 def _size(path: str) -> int:

@@ -96,7 +96,10 @@ def _files(place: Place, since: float, limit: int) -> Generator[Piece, None, Non
 def _lines(
     generation: Plain | Packed, first: int, end: int | None
 ) -> Iterator[tuple[list[str], int]]:
-    """Yield lines from an offset to another, or the end, with the offset that comes after."""
+    """Yield lines from an offset to another, or the end, with the offset that comes after.
+
+    An archive is read from its begin, in pieces without lines as far as `first`.
+    """
     if isinstance(generation, Plain):
         size = generation.lag() if end is None else end
         for lines, _ in lines_between(generation, first, size):
@@ -105,6 +108,9 @@ def _lines(
     more = True
     while more:
         lines, offsets, more = generation.read(PIECE)
-        kept = [line for line, at in zip(lines, offsets, strict=True) if at >= first]
-        yield kept, generation.position("").offset
-    yield generation.flush()[0], generation.end
+        yield _from(first, lines, offsets), max(first, generation.position("").offset)
+    yield _from(first, *generation.flush()), generation.end
+
+
+def _from(first: int, lines: list[str], offsets: list[int]) -> list[str]:
+    return [line for line, at in zip(lines, offsets, strict=True) if at >= first]

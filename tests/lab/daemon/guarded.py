@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from lab.network.netns import (
     CLIENT4,
     CLIENT6,
+    DEADMAN,
     SERVER4,
     SERVER6,
     Namespace,
@@ -127,7 +128,7 @@ class Host:
             heard.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 1 << 24)  # for all answers
             for packet in (*itertools.chain(*connections), end):
                 raw.sendto(packet, (SERVER6, 0))
-            heard.settimeout(5.0)
+            heard.settimeout(DEADMAN)
             while last not in found:  # answers come in the order of the packets
                 found.add(int.from_bytes(heard.recv(100)[2:4]))
         return [1024 + number in found for number in range(len(connections))]

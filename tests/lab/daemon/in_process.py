@@ -115,12 +115,23 @@ class Lab:
         return sorted(rows)
 
 
-def live(path: Path, story: Callable[[Lab], Awaitable[None]], lab: Lab | None = None) -> Lab:
-    """Run a daemon and a story against it, then stop it."""
+def live(
+    path: Path,
+    story: Callable[[Lab], Awaitable[None]],
+    lab: Lab | None = None,
+    tick: float = 0.01,
+) -> Lab:
+    """Run a daemon and a story against it, then stop it.
+
+    Args:
+        path: of a directory of its own.
+        story: what is done meanwhile.
+        lab: one that was made before.
+        tick: seconds between two times of the periodic work: one, but no test waits for it.
+    """
     lab = lab or Lab(path)
     with pytest.MonkeyPatch.context() as patch:
-        # The periodic work is done a hundred times as often, so that no test waits for it.
-        patch.setattr(schedule, "_TICK", 0.01)
+        patch.setattr(schedule, "_TICK", tick)
         patch.setattr(runtime, "_REOPEN", 0.02)
         patch.setattr(registry, "Nftables", Memory)
         patch.setattr(admission, "MEANS", {"memory": lambda _lease: memory.Memory()})

@@ -84,23 +84,25 @@ def impossible() -> str:
     return ""
 
 
-def image(later: Sequence[str], suite: str = SUITE) -> Path:
+def image(later: Sequence[str], there: Sequence[str] = (), suite: str = SUITE) -> Path:
     """Return an image, made if it is not in the cache.
 
     Args:
         later: packages that `apt-get install` is to find in the machine, without a network.
+        there: packages that are installed in it.
         suite: which Debian.
 
     Raises:
         RuntimeError: it could not be made; the text is mmdebstrap's.
     """
-    recipe = f"{suite} {_PACKAGES} {sorted(later)}"
+    packages = (*_PACKAGES, *there)
+    recipe = f"{suite} {packages} {sorted(later)}"
     root = CACHE / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
-            _make(root, later, suite)
+            _make(root, packages, later, suite)
         os.utime(root)
         for old in CACHE.glob("*-*"):
             if time.time() - old.stat().st_mtime > _KEPT:
@@ -108,14 +110,14 @@ def image(later: Sequence[str], suite: str = SUITE) -> Path:
     return root
 
 
-def _make(root: Path, later: Sequence[str], suite: str) -> None:
+def _make(root: Path, packages: Sequence[str], later: Sequence[str], suite: str) -> None:
     fresh = root.with_suffix(".new")
     shutil.rmtree(fresh, ignore_errors=True)
     download = f'chroot "$1" apt-get install -y -qq --download-only {" ".join(later)}'
     done = subprocess.run(
         [
             *("mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"),
-            *("--skip=cleanup/apt", f"--include={','.join(_PACKAGES)}"),
+            *("--skip=cleanup/apt", f"--include={','.join(packages)}"),
             '--aptopt=Acquire::Languages "none"',
             '--aptopt=APT::Install-Recommends "false"',
             "--dpkgopt=force-unsafe-io",

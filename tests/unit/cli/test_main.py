@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from lab.network.netns import DEADMAN
 from throttled import __version__
 from throttled.cli import main as main_module
 from throttled.cli.main import COMMANDS, throttled
@@ -143,7 +144,7 @@ def test_a_reader_that_goes_away_is_met_quietly(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert json.loads(process.stdout.readline())["line"] == 1
         process.stdout.close()
-        assert process.wait(10) == 141
+        assert process.wait(DEADMAN) == 141
         assert process.stderr.read() == b""
 
 
@@ -168,7 +169,7 @@ def _end(config_file: Path, *argv: str, shell: str) -> subprocess.CompletedProce
         ["sh", "-c", f'"$@" {shell}', "sh", PROGRAM, "--config", str(config_file), *words],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=DEADMAN,
         check=False,
     )
 
@@ -205,7 +206,7 @@ def test_a_reader_that_takes_nothing_is_met_quietly(
         [PROGRAM, "--config", str(config_file), *[word.format(log=log) for word in argv]],
         stdout=write,
         stderr=subprocess.PIPE,
-        timeout=20,
+        timeout=DEADMAN,
         check=False,
     )
     os.close(write)
@@ -232,7 +233,7 @@ def test_in_a_directory_that_was_deleted(
         ["sh", "-c", command, "sh", PROGRAM, "--config", str(config_file), *words],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=DEADMAN,
         check=False,
     )
     assert "Traceback" not in ended.stderr

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.network.netns import DEADMAN
+
 if TYPE_CHECKING:
     from unit.cli.conftest import Cli
 
@@ -170,7 +172,7 @@ def _on_a_terminal(*arguments: str) -> list[str]:
                 shown += os.read(parent, 65536)
             except OSError:  # EIO: the other end is closed
                 break
-        assert process.wait(10) == 0
+        assert process.wait(DEADMAN) == 0
     os.close(parent)
     lines = [re.split(r"\x1b\[2K", line)[-1] for line in shown.decode().split("\n")]
     if "100%" in shown.decode():

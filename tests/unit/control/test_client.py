@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.network.netns import DEADMAN
 from throttled.control import client, results
 from throttled.control.requests import Explain, Ping, Request
 from throttled.control.results import Done, Result
@@ -43,7 +44,7 @@ def _peer(path: Path, answer: bytes, *, hold: bool = False) -> Iterator[None]:
                 connection.recv(4096)
                 connection.sendall(answer)
                 if hold:
-                    release.wait(10)
+                    release.wait(DEADMAN)
 
         thread = threading.Thread(target=serve)
         thread.start()

@@ -137,15 +137,15 @@ def test_a_client_unbanned_so_can_be_banned_again(pipeline: Pipeline) -> None:
 def test_many_do_not_hold_the_loop_up(pipeline: Pipeline) -> None:
     async def story() -> None:
         ban(pipeline, [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(20_000)])
-        longest, asked = 0.0, time.perf_counter()
+        times: list[float] = []
         protected = Protected(pipeline, lambda _decisions: None, lambda: NOW)
         protected.follow(protect(pipeline, "10.0.0.0/8"))
         task = asyncio.create_task(protected.settled())
         while not task.done():
             before = time.thread_time()
             await asyncio.sleep(0)
-            longest = max(longest, time.thread_time() - before)
+            times.append(time.thread_time() - before)
         assert left(pipeline) == set()
-        assert longest < 0.1, (longest, time.perf_counter() - asked)
+        assert max(times) < sum(times) / 5, (max(times), sum(times), len(times))
 
     asyncio.run(story())

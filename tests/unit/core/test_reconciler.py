@@ -7,6 +7,7 @@ from datetime import UTC
 import pytest
 from msgspec.structs import replace
 
+from lab.network.netns import DEADMAN
 from throttled.clock import Moment, now
 from throttled.core.pipeline import Pipeline
 from throttled.core.reconciler import Reconciler
@@ -47,7 +48,7 @@ def in_kernel(guard: Reconciler) -> set[str]:
 
 
 async def settled(guard: Reconciler) -> None:
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(DEADMAN):
         while guard._task is not None and not guard._task.done():  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.001)
 
