@@ -17,6 +17,7 @@ def test_the_highest_ever_shown(shown: list[int]) -> None:
 def test_strangers_do_not_displace_who_proves_good() -> None:
     peaks = Peaks(1, good={B})
     peaks.add(A, 5)
+    peaks.add(A, 4)
     assert not peaks.full
     peaks.add(B, 2)
     peaks.add(C, 3)
