@@ -51,7 +51,7 @@ class Host:
 
     def __init__(self, home: Path) -> None:
         self.log = home / "mail.log"
-        self.log.write_text(day(0.1) + "half a line")
+        self.log.write_text(day(0) + "half a line")  # each of the four on a day of its own
         self._put("mail.log.1", day(1), 1)
         for number in (2, 3):
             self._put(f"mail.log.{number}.gz", gzip.compress(day(number)[:-1].encode()), number)
