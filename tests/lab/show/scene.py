@@ -18,6 +18,7 @@ from lab.mail.postfix import Lab, Postfix
 from lab.network.netns import until
 from throttled import address
 from throttled.model import Action, Decision, Scope
+from throttled.settings import GUESSING
 
 #: Attack: first network and number of sources of each IP version.
 _BOTNETS = {"flood": (0, 40), "guess": (60, 30), "garbage": (90, 20), "relay": (110, 20)}
@@ -137,7 +138,7 @@ class Verdict(Struct):
     """What became of an attack, by what the daemon decided and by what the attackers saw."""
 
     sources: int
-    stopped: int = 0  # a flood: throttled or banned; all else: banned, or the network throttled
+    stopped: int = 0  # a flood: throttled or banned; all else: banned, or throttled as in `_stop`
     throttled: int = 0
     banned: int = 0
     first_throttle: float | None = None  # seconds since the attack began
@@ -196,9 +197,10 @@ def until_stopped(guard: Daemon, attacks: Mapping[str, Sequence[str]]) -> Callab
 
 def _stop(kind: str, decisions: Sequence[Decision]) -> float | None:
     """Return when a source was stopped."""
-    # A throttled network shares one allowance: what is left of it can take long to be banned.
-    networks = [each for each in decisions if address.is_network(each.subject)]
-    throttled = decisions if kind == "flood" else networks
+    # A throttled network shares one allowance, and who failed on one account under attack may
+    # connect once a day: what is left of these can take long to be banned.
+    slow = [d for d in decisions if address.is_network(d.subject) or d.limit == GUESSING]
+    throttled = decisions if kind == "flood" else slow
     return _earliest(_first(decisions, "ban"), _first(throttled, "throttle"))
 
 
