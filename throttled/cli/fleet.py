@@ -12,7 +12,7 @@ from throttled.cli.daemon import ask, config
 from throttled.cli.options import Command, json_option
 from throttled.control.requests import FleetRemove, FleetStatus, FleetTrust
 from throttled.control.results import Done, FleetResult
-from throttled.errors import NotPermittedError, ThrottledError, UsageError
+from throttled.errors import ThrottledError, UsageError
 from throttled.fleet.wire import SECRET
 
 _ACTIONS = ("status", "peers", "remove", "trust", "key", "process")
@@ -84,7 +84,7 @@ def _key(path: Path) -> str:
     """Make the secret; return what is to be done with it.
 
     Raises:
-        NotPermittedError: this user may not write it.
+        PermissionError: this user may not write it.
         ThrottledError: it exists, or cannot be written.
     """
     try:
@@ -92,8 +92,8 @@ def _key(path: Path) -> str:
     except FileExistsError as error:
         hint = "copy it to the other hosts; a new one has to be on all of them"
         raise ThrottledError(f"{path} exists", hint) from error
-    except PermissionError as error:
-        raise NotPermittedError(f"{path}: {error.strerror}", "run as root") from error
+    except PermissionError:
+        raise  # to `throttled.cli.main`, as of any file
     except OSError as error:
         hint = "create its directory, or name another file: [fleet] secret"
         raise ThrottledError(f"{path}: {error.strerror}", hint) from error

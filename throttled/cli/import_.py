@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from throttled.cli import bulk, completion, lists, output, replace_list
+from throttled.cli import bulk, lists, output, replace_list
 from throttled.cli.bulk import Numbered, Outcome
 from throttled.cli.lists import Bad, Wanted, Word
-from throttled.cli.options import Command, for_option, force_option, json_option, list_name
+from throttled.cli.options import Command, for_option, force_option, json_option, list_option
 from throttled.cli.progress import steps
 from throttled.control.requests import Import
 from throttled.errors import UsageError
@@ -36,14 +36,7 @@ _WARNINGS = 10
     type=click.Choice(lists.WORDS),
     help="Action for every entry (default: as given in the list).",
 )
-@click.option(
-    "--list",
-    "name",
-    type=list_name,
-    shell_complete=completion.lists,
-    metavar="NAME",
-    help="Replace the list of this name.",
-)
+@list_option("Replace the list of this name.")
 @for_option("seconds", "Duration: 10m, 4h, 1d (default: as given in the list).")
 @force_option
 @json_option

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from throttled.cli import completion, output, text
 from throttled.cli.offline import ask_or_offline
-from throttled.cli.options import Command, json_option, list_name, scope_option, seconds, subject
+from throttled.cli.options import Command, json_option, list_option, scope_option, seconds, subject
 from throttled.control.requests import SORTS, List
 from throttled.control.results import ListResult
 from throttled.model import ACTIONS
@@ -58,15 +58,7 @@ def filtering(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="PEER",
             help="Only entries from this host of the fleet.",
         ),
-        click.option(
-            "--list",
-            "name",
-            type=list_name,
-            callback=lambda _ctx, _option, name: name or "",
-            shell_complete=completion.lists,
-            metavar="NAME",
-            help="Only entries of this list.",
-        ),
+        list_option("Only entries of this list.", callback=lambda _ctx, _option, name: name or ""),
         click.option("--action", type=click.Choice(ACTIONS), help="Only entries with this action."),
         scope_option,
         click.argument("within", metavar="[ADDRESS]", required=False, type=subject),

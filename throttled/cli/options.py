@@ -103,6 +103,19 @@ def host_bits(text: str, canonical: str) -> str:
     return f"{text.strip()} is an address in {canonical}, which is what is meant here"
 
 
+def list_option(text: str, **more: Any) -> Callable[[_Command], _Command]:
+    """Take the name of an imported list as `name`; `text` says what is done with that list."""
+    return click.option(
+        "--list",
+        "name",
+        type=list_name,
+        shell_complete=completion.lists,
+        metavar="NAME",
+        help=text,
+        **more,
+    )
+
+
 def list_name(text: str) -> str:
     """Read the name of a list.
 

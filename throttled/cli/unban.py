@@ -9,7 +9,7 @@ from throttled.cli.options import (
     Command,
     for_option,
     json_option,
-    list_name,
+    list_option,
     one_subject,
     scope_option,
     subject,
@@ -42,14 +42,7 @@ from throttled.model import Scope
     shell_complete=completion.limits,
     help="All that this limit throttled or banned.",
 )
-@click.option(
-    "--list",
-    "name",
-    type=list_name,
-    shell_complete=completion.lists,
-    metavar="NAME",
-    help="All of an imported list; see import.",
-)
+@list_option("All of an imported list; see import.")
 @click.option("--all", "all_", is_flag=True, help="Remove all throttles and bans.")
 @for_option("exempt", "Exempt it for this time, whatever it does.")
 @scope_option

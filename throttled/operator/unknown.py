@@ -21,8 +21,7 @@ def refuse_unknown_limit(name: str, configured: Iterable[str]) -> None:
     """
     known = [*sorted(configured), *OTHER_LIMITS]
     if name not in known:
-        hint = f"{_meant(name, known)}limits: {', '.join(known)}"
-        raise UsageError(f"no such limit: {name}", hint)
+        raise UsageError(f"no such limit: {name}", _hint(name, known, "limits"))
 
 
 def refuse_unknown_peer(name: str, peers: Iterable[str]) -> None:
@@ -37,7 +36,7 @@ def refuse_unknown_peer(name: str, peers: Iterable[str]) -> None:
     """
     known = sorted(peers)
     if name not in known:
-        hint = f"{_meant(name, known)}known: {', '.join(known) or 'none yet'}"
+        hint = _hint(name, known, "known", "none yet")
         raise RefusedError(f"no host {name} is known in the fleet", hint)
 
 
@@ -53,10 +52,11 @@ def refuse_unknown_list(name: str, lists: Iterable[str]) -> None:
     """
     known = sorted(lists)
     if name not in known:
-        hint = f"{_meant(name, known)}lists: {', '.join(known) or 'none'}"
-        raise RefusedError(f"nothing is active from a list {name}", hint)
+        raise RefusedError(f"nothing is active from a list {name}", _hint(name, known, "lists"))
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
+def _hint(name: str, known: Sequence[str], what: str, none: str = "none") -> str:
+    """Name the one that may be meant, and those that there are."""
     close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}? " if close else ""
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}{what}: {', '.join(known) or none}"
