@@ -9,6 +9,7 @@ Owns the sessions of at most `_MOST` clients: one is enough for the finding.
 
 from msgspec import Struct
 
+from throttled.address import is_network
 from throttled.model import Scope
 
 #: A log line's own second may be three seconds early (see `throttled.core.pipeline`), and a
@@ -60,8 +61,10 @@ class Escapes:
 
     def reset(self, subject: str, scope: Scope) -> None:
         """Evict a client, or the clients of a network: it is banned no more."""
-        of = subject, scope
-        self._known = {k: e for k, e in self._known.items() if of not in (k, (e.banned, e.scope))}
+        self._known.pop((subject, scope), None)
+        if is_network(subject):
+            of = subject, scope
+            self._known = {k: e for k, e in self._known.items() if of != (e.banned, e.scope)}
 
     def clear(self) -> None:
         """Forget all."""
