@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from throttled.address import unpack
+from throttled.address import network_of, unpack
 from throttled.clock import Moment
 from throttled.control.overload import NOBODY, READING, Delayed, OverloadStatus
 from throttled.core.known_good import KnownGood
@@ -264,7 +264,6 @@ class Strangers:
             admission.remove_known([subject for subject, added in changes.items() if not added])
             admission.add_known([subject for subject, added in changes.items() if added])
         look = self._look(admission, now.boot)
-        self.starting = admission.exact and look.paced > 0
         change = self.delays.step(now.boot, look, self.wanted.turn, self.wanted.cap)
         limits = self._limits_of(admission, dropping=dropping)
         if limits != self._limits:
@@ -295,6 +294,7 @@ class Strangers:
         turned = max(0, counts.dropped_turn - before.dropped_turn)
         admitted = max(0, counts.admitted - before.admitted)
         if admission.exact:
+            self.starting = paced > 0
             passing = self._passing.step(at, paced, admitted, self.wanted.cap)
             above, paced = self._over_cap + passing, paced - passing
             return Look(above, paced, turned, admitted, counts.networks, counts.open)
@@ -339,9 +339,12 @@ class Strangers:
         messages on two days are cheap.
         """
         late = {s for s in ours if self._waits.late(s)}
-        many, protects = Counter(_network(s) for s in ours), self._known.protects
+        if not late:
+            return [], 0
+        networks = {s.far: network_of(unpack(s.far)) for s in ours}
+        many, protects = Counter(networks[s.far] for s in ours), self._known.protects
         good = {s for s in ours if (s.far, self.scope) in self._known}
-        first = {s for s in good if many[_network(s)] <= self._few or protects(s.far)}
+        first = {s for s in good if many[networks[s.far]] <= self._few or protects(s.far)}
         at, at_first = ({s.port for s in some & late} for some in (good, first))
         others = [s for s in ours if s.inode and s not in first]
         return [s for s in others if s.port in (at_first if s in good else at)], len(late)
@@ -353,8 +356,3 @@ class Strangers:
         again = _AGAIN if self._admission is None else _SOON
         self.stop()
         self.error, self._tried = error, now.boot - _AGAIN + again
-
-
-def _network(connection: Socket) -> bytes:
-    far = connection.far
-    return far[: 3 if len(far) == 4 else 8]  # a /24, a /64
