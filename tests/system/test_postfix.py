@@ -62,12 +62,14 @@ class Site:
 @pytest.fixture
 def site(lab: Lab, guard: Daemon) -> Iterator[Site]:
     made = Site(lab, guard)
-    text = made.main.read_bytes()
+    text, before = made.main.read_bytes(), made.main.stat()
     yield made
     mail_flows(lab)
     if made.main.read_bytes() != text:
         made.put(text)
         lab.mail.command("reload")
+    made.main.chmod(before.st_mode)
+    os.chown(made.main, before.st_uid, before.st_gid)
 
 
 def test_what_is_set_works_and_undo_reverts_it_exactly(site: Site) -> None:
