@@ -8,7 +8,7 @@ import pytest
 
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from throttled.address import network_of
 from throttled.decide import guessing
 from throttled.decide.guessing import Guessing, Target
-from throttled.settings import Duration
+from throttled.duration import Duration
 from throttled.settings import Guessing as Settings
 
 T = 80.0  # an eighth of it is ten seconds

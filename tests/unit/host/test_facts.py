@@ -8,8 +8,8 @@ import pytest
 from lab.mail.maincf import configure
 from lab.network.netns import namespace
 from throttled.errors import HostError
+from throttled.facts import Facts, Service
 from throttled.host.facts import gather
-from throttled.model import Facts, Service
 
 MAIN = """\
 maillog_file = /var/log/postfix.log
