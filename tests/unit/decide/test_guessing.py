@@ -114,6 +114,13 @@ def test_more_than_one_failure_of_a_64_is_its_networks() -> None:
     assert (under.network(BOSS, v4(0)), under.network(SALES, "2001:db8::1")) == ("", "")
 
 
+def test_a_login_removes_the_failures_of_its_client() -> None:
+    under = attacked()
+    under.logged_in(BOSS, v4(0), 1001.0)
+    assert under.target(BOSS, 1001.0) == Target(BOSS, 4, 4, attacked=False)
+    assert under.size() == (1, 4)
+
+
 def test_a_line_that_comes_late_counts_where_it_belongs() -> None:
     under = attacked()
     assert under.failed(BOSS, v4(7), 930.0) == 1
