@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from throttled.duration import Duration, duration
 from throttled.limits import (
+    BanTimes,
     Burst,
     Limit,
     LimitMode,
@@ -147,10 +148,9 @@ class Throttle(Struct, frozen=True, forbid_unknown_fields=True):
 class Ban(Struct, frozen=True, forbid_unknown_fields=True):
     """The ladder of bans."""
 
-    times: Annotated[
-        tuple[Duration, ...],
-        Meta(min_length=1, max_length=20, description="length of the first ban, the second, …"),
-    ] = field(default_factory=lambda: tuple(duration(t) for t in ("10m", "1h", "4h", "12h", "24h")))
+    times: Annotated[BanTimes, Meta(description="length of the first ban, the second, …")] = field(
+        default_factory=lambda: tuple(duration(t) for t in ("10m", "1h", "4h", "12h", "24h"))
+    )
     forget: Annotated[
         Duration, Meta(description="one step of the ladder is removed after this time")
     ] = duration("10d")
