@@ -241,8 +241,8 @@ def _show(console: Console, outcome: Outcome) -> None:
         )
     console.print(attacks)
     console.print(
-        "[dim] throttled, banned: the first source; all stopped: the last one; in seconds after\n"
-        " the attack began. dropped: packets.[/]"
+        "[dim] throttled, banned: the first source; all stopped: the last one;\n"
+        " in seconds after the attack began. dropped: packets.[/]"
     )
     console.print(_costs(outcome))
     console.print(
