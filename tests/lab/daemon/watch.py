@@ -46,8 +46,7 @@ def throttled(lab: Lab, guard: Daemon) -> Report:
     try:
         for source in BOTH:
             netns.until(partial(has, guard, source, "throttle", "mx"), f"{source} is throttled")
-        bot.stop()
-        return bot.report()
+        return bot.stop()
     finally:
         bot.end()
 
