@@ -16,6 +16,9 @@ from lab.network import netns
 from lab.unchanged import State
 from pure import GENERATED, PACKAGE, modules, test_of
 
+# Some machines set it for all programs, no mail server does: commands flush their output otherwise.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # The time of an example says nothing on a machine that runs other tests beside it.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")

@@ -60,7 +60,7 @@ def test_a_bot_makes_postfix_write_what_it_is_meant_for(
     try:
         netns.until(lambda: all(counts(lab.mail.log)[each, *expected] for each in SOURCES), kind)
     finally:
-        bot.stop()
+        bot.terminate()
     report = bot.report()
     netns.until(lambda: all_ended(lab.mail.log), "every session is logged to its end")
     seen = counts(lab.mail.log)

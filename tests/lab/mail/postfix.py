@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lab.mail.chroot import CHROOT
 from lab.mail.devices import DEVICES
 from lab.mail.maincf import settle
 from lab.network.netns import Namespace, cgroup, directory, pair, until
@@ -32,8 +33,9 @@ PORTS = (25, 465, 587)
 
 _DEBIAN = Path("/usr/share/postfix")
 
-#: What Debian's postfix.postinst (3.7.11) adds to main.cf.debian and main.cf.tls, with the answers
-#: that debconf proposes for an "Internet Site". test_stock.py compares it with what that writes.
+#: What Debian's postfix.postinst sets in main.cf.debian and main.cf.tls (3.7.11, 3.10.13), with the
+#: answers that debconf proposes for an "Internet Site". test_stock.py compares it with what that
+#: writes.
 POSTINST = """\
 smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated defer_unauth_destination
 myhostname = mx.example.test
@@ -116,9 +118,9 @@ if [ {logger} = rsyslog ]; then
 fi
 echo $$ >{cgroup}/cgroup.procs
 export MAIL_CONFIG={home}/config
-/usr/lib/postfix/configure-instance.sh -
-exec postfix -c {home}/config start
 """
+    + CHROOT
+    + "exec postfix -c {home}/config start\n"
 )
 
 
@@ -338,7 +340,7 @@ def _replace(path: Path, status: os.stat_result, data: bytes) -> None:
 def debian() -> str:
     """Return main.cf as Debian's package installs it on this host."""
     parts = [(_DEBIAN / name).read_text() for name in ("main.cf.debian", "main.cf.tls")]
-    return "".join((*parts, POSTINST))
+    return _with(POSTINST, "".join(parts))
 
 
 def _with(differences: str, text: str) -> str:
