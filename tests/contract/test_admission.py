@@ -1,7 +1,6 @@
 """Admission control: each means in turn, with real connections in namespaces."""
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -250,14 +249,10 @@ def test_newcomers_get_in_during_a_flood_of_forged_syns(make: Make, version: int
     host = make(cap=80, pace=8, places=10)
     target = SERVER4 if version == 4 else SERVER6
     friends = [each for each in FRIENDS if (":" in each) == (version == 6)]
-    waits = []
     with flood.flood(host.client, target, 25, 10_000):
         for _ in range(6):
             assert all(host.connect(friend) for friend in friends)
-            begin = time.monotonic()
-            assert host.connect(host.stranger(version), seconds=30)
-            waits.append(time.monotonic() - begin)
-    assert sorted(waits)[3] < 8, waits
+            assert host.connect(host.stranger(version), seconds=30)  # before a lease expires
 
 
 def test_dropped_networks_are_known_or_not(make: Make) -> None:
