@@ -27,18 +27,17 @@ def add(meter: int, tick: int, count: int) -> tuple[int, int]:
     A tick before the newest one is put where it belongs, or ignored if it is out of the window.
     """
     ahead = tick - (meter >> _BITS)
-    if ahead >= _LANES:  # as `advance` does it; a call would cost as much as all the rest
-        meter = tick << _BITS
-    elif ahead > 0:
-        meter = tick << _BITS | (meter << _LANE * ahead) & _MASK
+    if ahead > 0:
+        meter = advance(meter, tick)
     before = (meter & _MASK) % _SUM
-    if before + count > FULL:
-        count = FULL - before
+    after = before + count
+    if after > FULL:
+        after, count = FULL, FULL - before
     if ahead >= 0:
-        return meter + count, before + count
+        return meter + count, after
     if ahead <= -_LANES:
         return meter, before
-    return meter + (count << -ahead * _LANE), before + count
+    return meter + (count << -ahead * _LANE), after
 
 
 def subtract(meter: int, tick: int, count: int) -> int:
