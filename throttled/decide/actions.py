@@ -140,10 +140,9 @@ class Actions:
             return 0
         session.errors += event.count
         if event.user:
-            state.name(event, at)
             self._guessed(state, event, at)
-        counted = self.scale.auth_failures(session, event.user, event.count, at)
-        return state.count(state.gauges.auth_failures, event, at, counted)
+        self.scale.auth_failures(session, event.user, event.count, at)
+        return state.fail(event, at)
 
     def _guessed(self, state: Scoped, event: Event, at: float) -> None:
         """Count a failed login against its account; against its client, if that is under attack."""

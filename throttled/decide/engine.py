@@ -308,6 +308,8 @@ class Engine:
 
         The kernel's only if it saw something, those behind a proxy only if it did something there.
         """
+        for state in self._all():
+            state.flush()
         meters = [gauge.read(client, at) for gauge in self.gauges()]
         meters = [meter for meter in meters if meter.value or not meter.kernel]
         meters += self._guesses(client, at)

@@ -27,8 +27,10 @@ def add(meter: int, tick: int, count: int) -> tuple[int, int]:
     A tick before the newest one is put where it belongs, or ignored if it is out of the window.
     """
     ahead = tick - (meter >> _BITS)
-    if ahead > 0:
-        meter = advance(meter, tick)
+    if ahead >= _LANES:  # as `advance` does it; a call would cost as much as all the rest
+        meter = tick << _BITS
+    elif ahead > 0:
+        meter = tick << _BITS | (meter << _LANE * ahead) & _MASK
     before = (meter & _MASK) % _SUM
     after = before + count
     if after > FULL:

@@ -10,7 +10,7 @@ What must not be pushed out by a spray of addresses, good evidence and offences,
 The tables own their entries; nobody else holds them.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import islice
 from math import nan
 from struct import pack, unpack
@@ -190,32 +190,43 @@ class Distinct(Windowed[bytes]):
         Args:
             key: the client.
             at: when.
-            name: it, or its tag (`throttled.decide.tried`), whose hash is the tag itself.
+            name: see `digest`.
+        """
+        return self.add_all(key, at, (digest(name),))[-1]
+
+    def add_all(self, key: str, at: float, digests: Sequence[bytes]) -> list[int]:
+        """Count names, and return how many distinct ones there are after each of them.
+
+        Args:
+            key: the client.
+            at: when.
+            digests: of the names, see `digest`.
         """
         if at != self._at:
             self._move(at)
         names = self._young.get(key)
         if names is None:
             names = self._make_room(key, at) or b""
-        digest = (hash(name) & _DIGEST).to_bytes(_HASH)
-        place = names.find(digest)
-        if place < 0 and not self._late:
-            names += self._now + digest
-        elif place % _NAME != _TICK or names[place - _TICK : place] != self._now:
-            names = _used(names, self._now + digest)
-        count = len(names) // _NAME
-        if count > self.most or names[_FIRST] < self._oldest:
-            names = self._latest(names, key, at)
-            count = len(names) // _NAME
+        if names[_FIRST] < self._oldest:
+            names = names[_expired(names, 0, self._oldest) :]
+        now, late, most = self._now, self._late, _NAME * self.most
+        counts = []
+        for each in digests:
+            place = names.find(each)
+            if place < 0 and not late:
+                names += now + each
+            elif place % _NAME != _TICK or names[place - _TICK : place] != now:
+                names = _used(names, now + each)
+            if len(names) > most:
+                names = self._latest(names, key, at)
+            counts.append(len(names) // _NAME)
         self._young[key] = names
-        return count
+        return counts
 
     def _latest(self, names: bytes, key: str, at: float) -> bytes:
-        """Return those names of a client that are kept."""
-        start = max(0, len(names) - self.most * _NAME)
-        if start and self.more is not None:
-            start = max(0, start - self.more(key, at) * _NAME)
-        return names[_expired(names, start, self._oldest) :]
+        """Return those names of a client that are kept, of more than `most`."""
+        more = 0 if self.more is None else self.more(key, at)
+        return names[max(0, len(names) - (self.most + more) * _NAME) :]
 
     def _move(self, at: float) -> None:
         super()._move(at)
@@ -228,10 +239,10 @@ class Distinct(Windowed[bytes]):
 
     def remove(self, key: str, name: str | int) -> None:
         """Count a name or its tag no more."""
-        digest = hash(name) & _DIGEST
+        removed = hash(name) & _DIGEST
         for generation in (self._young, self._old):
             if key in generation:
-                others = [n for n in _numbers(generation[key]) if n & _DIGEST != digest]
+                others = [n for n in _numbers(generation[key]) if n & _DIGEST != removed]
                 generation[key] = pack(f">{len(others)}Q", *others)
 
     def value(self, key: str, at: float) -> int:
@@ -239,6 +250,11 @@ class Distinct(Windowed[bytes]):
         names = self.get(key) or b""
         oldest = max(0, int(at * self._per_second) - meter.EIGHTHS).to_bytes(_TICK)
         return (len(names) - _expired(names, 0, oldest)) // _NAME
+
+
+def digest(name: str | int) -> bytes:
+    """Return what `Distinct` knows of a name, or of its tag: see `throttled.decide.tried`."""
+    return (hash(name) & _DIGEST).to_bytes(_HASH)  # the hash of a tag is the tag itself
 
 
 def _expired(names: bytes, start: int, oldest: bytes) -> int:
