@@ -6,7 +6,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "throttled"
 PURE = (
     "address.py",
+    "duration.py",
+    "facts.py",
     "histogram.py",
+    "limits.py",
+    "log_paths.py",
     "model.py",
     "printable.py",
     "settings.py",

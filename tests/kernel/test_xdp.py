@@ -610,7 +610,8 @@ def test_check_without_the_right(mounted: Path) -> None:
 def test_it_needs_no_more_than_three_capabilities(wire: Wire, mounted: Path) -> None:
     code = (
         "from pathlib import Path; from throttled.enforce.xdp.backend import Xdp;"
-        "from throttled.model import *; rules = Ruleset({'mx': (25,)}, (), 1, 60.0, 3, 1000);"
+        "from throttled.enforce.backend import Ruleset; from throttled.model import Entry;"
+        "rules = Ruleset({'mx': (25,)}, (), 1, 60.0, 3, 1000);"
         f"b = Xdp(pins=Path('{mounted}/rights')); b.setup(rules);"
         "e = Entry('198.18.0.1', 'mx', 'ban', 60.0);"
         "print(b.apply([e]), b.lookup([e]), b.check()); b.setup(rules); b.collect(); b.teardown()"

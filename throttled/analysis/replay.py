@@ -20,8 +20,9 @@ from throttled.analysis.report import Overview, overview
 from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
+from throttled.facts import Facts
 from throttled.log_paths import is_journal
-from throttled.model import Activity, Decision, Event, Evidence, Facts, Report
+from throttled.model import Activity, Decision, Event, Evidence, Report
 from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
 from throttled.sources.parsing import Parsed, parse

@@ -21,23 +21,22 @@ from throttled.config.fields import (
     Tag,
 )
 from throttled.config.fleet import Fleet
-from throttled.log_paths import container_journal
-from throttled.model import JOURNAL, SCOPES, Facts, Mode, Scope
+from throttled.duration import Duration, duration
+from throttled.facts import Facts
+from throttled.limits import Limit, default_limits
+from throttled.log_paths import JOURNAL, container_journal
+from throttled.model import SCOPES, Mode, Scope
 from throttled.settings import (
     Accounts,
     Ban,
-    Duration,
     Good,
     Guessing,
-    Limit,
     Network,
     Overload,
     Points,
     Policy,
     Protect,
     Throttle,
-    default_limits,
-    duration,
 )
 
 _POLICY = Policy()

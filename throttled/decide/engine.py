@@ -25,6 +25,7 @@ from throttled.decide.session import Scale
 from throttled.decide.streams import Streams
 from throttled.decide.trace import Trace
 from throttled.decide.tried import Tried
+from throttled.facts import Facts
 from throttled.model import (
     LINES,
     SCOPES,
@@ -33,7 +34,6 @@ from throttled.model import (
     Crossing,
     Event,
     Evidence,
-    Facts,
     Line,
     Rate,
     Scope,

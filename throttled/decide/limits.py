@@ -23,8 +23,9 @@ from throttled.decide.highest import Peaks
 from throttled.decide.overrides import Overrides
 from throttled.decide.sums import Sums
 from throttled.decide.tables import Counters, Distinct
+from throttled.limits import Count, Limit, ThrottleRate
 from throttled.model import Scope
-from throttled.settings import Count, Good, Limit, Policy, ThrottleRate
+from throttled.settings import Good, Policy
 
 NEVER = 1 << 62
 #: The groups of `Gauges` whose tables are counters.

@@ -24,8 +24,9 @@ from throttled.core.pipeline import Pipeline
 from throttled.enforce.answers import PASS, UNRECORDED, Answer
 from throttled.enforce.cover import Cover
 from throttled.enforce.dispatch import Dispatch
+from throttled.facts import Facts, Spool
 from throttled.host.on_hold import Held, OnHold
-from throttled.model import Decision, Facts, Finding, Report, Scope, Spool
+from throttled.model import Decision, Finding, Report, Scope
 from throttled.parse.policy_request import Request, event
 from throttled.sources.policy_sockets import PolicySockets
 

@@ -17,8 +17,10 @@ from throttled.clock import now
 from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
 from throttled.core.restoring import adopt, restore
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.dryrun import DryRun
-from throttled.model import SCOPES, Decision, Facts, Ruleset
+from throttled.facts import Facts
+from throttled.model import SCOPES, Decision
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.sources.logs import Logs

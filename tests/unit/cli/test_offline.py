@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from throttled.control.results import ListResult
-from throttled.model import Decision, Evidence, Facts
+from throttled.facts import Facts
+from throttled.model import Decision, Evidence
 from throttled.store.store import Filter, Store
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from throttled.address import network_of
 from throttled.decide import guessing
 from throttled.decide.guessing import Guessing, Target
-from throttled.settings import Duration
+from throttled.duration import Duration
 from throttled.settings import Guessing as Settings
 
 T = 80.0  # an eighth of it is ten seconds
@@ -112,6 +112,13 @@ def test_more_than_one_failure_of_a_64_is_its_networks() -> None:
     assert under.network(BOSS, "2001:db8::2") == "2001:db8::/64"
     under.failed(BOSS, v4(0), 1001.0, count=3)
     assert (under.network(BOSS, v4(0)), under.network(SALES, "2001:db8::1")) == ("", "")
+
+
+def test_a_login_removes_the_failures_of_its_client() -> None:
+    under = attacked()
+    under.logged_in(BOSS, v4(0), 1001.0)
+    assert under.target(BOSS, 1001.0) == Target(BOSS, 4, 4, attacked=False)
+    assert under.size() == (1, 4)
 
 
 def test_a_line_that_comes_late_counts_where_it_belongs() -> None:

@@ -6,16 +6,11 @@ from lab.daemon.events import A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
 from throttled.decide.scoped import Scoped
 from throttled.decide.tried import Tried
-from throttled.model import Event, Facts, Rate
-from throttled.settings import (
-    Guessing,
-    Limit,
-    Points,
-    Policy,
-    ThrottleRate,
-    default_limits,
-    duration,
-)
+from throttled.duration import duration
+from throttled.facts import Facts
+from throttled.limits import Limit, ThrottleRate, default_limits
+from throttled.model import Event, Rate
+from throttled.settings import Guessing, Points, Policy
 
 
 def test_a_64_counts_what_its_addresses_do_wrong() -> None:

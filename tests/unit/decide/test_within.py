@@ -18,8 +18,11 @@ from throttled.address import network_of
 from throttled.decide.engine import Engine
 from throttled.decide.sums import Sums
 from throttled.decide.tables import Counters, Distinct
-from throttled.model import Event, Facts
-from throttled.settings import Duration, Limit, Network, Policy
+from throttled.duration import Duration
+from throttled.facts import Facts
+from throttled.limits import Limit
+from throttled.model import Event
+from throttled.settings import Network, Policy
 
 T = 80.0  # an eighth of it is ten seconds
 SOFT, MULTIPLE = 2, 2
