@@ -13,9 +13,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from math import nan
 
-from throttled.address import network_of
+from throttled.address import network_of, version
 from throttled.decide.active import Active, Excuse
 from throttled.decide.allowance import Kind
+from throttled.decide.guessing import Guessing
 from throttled.decide.limits import CountGauge, Gauges, NameGauge, pace
 from throttled.decide.session import family
 from throttled.decide.tables import Generations, digest
@@ -31,16 +32,26 @@ _HANDOVER = 60.0
 class Scoped:
     """The state of one scope."""
 
-    def __init__(self, policy: Policy, scope: Scope, peaks: int, *, behind: bool = False) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        scope: Scope,
+        guessing: Guessing,
+        peaks: int = 0,
+        *,
+        behind: bool = False,
+    ) -> None:
         """Begin with nothing counted.
 
         Args:
             policy: its limits.
             scope: it.
+            guessing: counts failed logins against their accounts, of all scopes.
             peaks: see `Gauges.of`.
             behind: of clients behind a proxy: what they do says nothing of who sends packets here.
         """
         self.scope = scope
+        self.guessing = guessing
         self.behind = behind
         self.gauges = Gauges.of(policy, scope, peaks)
         self.screening = False  # whether there is a postscreen that hands connections over
@@ -51,8 +62,8 @@ class Scoped:
         #: Makes tags of user names and collects them; None: this host is in no fleet.
         self.tried: Tried | None = None
         self._policy = policy
-        #: Failed logins that are not counted yet, by session, and when that was.
-        self._failures: dict[tuple[str, int, int], list[Event]] = {}
+        #: Failed logins and their accounts that are not counted yet, by session; when that was.
+        self._failures: dict[tuple[str, int, int], list[tuple[Event, str]]] = {}
         self._failed_at = nan
         self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
         self._further: dict[tuple[str, int, int], Crossing] = {}  # by session
@@ -160,12 +171,19 @@ class Scoped:
                         self._weigh(gauge, network, value, at, event)
         return count
 
-    def fail(self, event: Event, at: float) -> int:
-        """Note failed logins, to be counted with those of the same session and time."""
+    def fail(self, event: Event, account: str, at: float) -> int:
+        """Note failed logins, to be counted with those of the same session and time.
+
+        Args:
+            event: says how many.
+            account: subject; "": no line names it.
+            at: when.
+        """
         if at != self._failed_at:
             self.flush()
             self._failed_at = at
-        self._failures.setdefault((event.client, event.pid, event.port), []).append(event)
+        session = event.client, event.pid, event.port
+        self._failures.setdefault(session, []).append((event, account))
         return event.count
 
     def flush(self) -> None:
@@ -173,15 +191,28 @@ class Scoped:
         if self._failures:
             failures, self._failures = self._failures, {}
             at = self._failed_at
-            for events in failures.values():
-                self._names([event for event in events if event.user], at)
-                count = sum(event.count for event in events)
-                self.count(self.gauges.auth_failures, events[-1], at, count)
+            for of_session in failures.values():
+                latest, _ = of_session[-1]
+                if named := [failure for failure in of_session if failure[1]]:
+                    self._names([event for event, _ in named], at)
+                    self._guesses(named, at)
+                count = sum(event.count for event, _ in of_session)
+                self.count(self.gauges.auth_failures, latest, at, count)
+
+    def _guesses(self, failures: list[tuple[Event, str]], at: float) -> None:
+        """Count failed logins against their accounts; against the client, if these are attacked."""
+        event, _ = failures[-1]
+        client, guessing = event.client, self.guessing
+        found = guessing.failed(client, at, [(account, e.count) for e, account in failures])
+        for _, value in found[-1:]:
+            self.accuse(client, event, at, value)
+        if version(client) == 6:
+            networks = [(guessing.network(account, client), value) for account, value in found]
+            for network, value in [each for each in networks if each[0]][-1:]:
+                self.accuse(network, event, at, value)
 
     def _names(self, events: list[Event], at: float) -> None:
         """Count the user names that a client tried in a session."""
-        if not events:
-            return
         event = events[-1]
         client = event.client
         network = network_of(client)

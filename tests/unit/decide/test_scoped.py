@@ -425,7 +425,7 @@ def test_a_login_acquits() -> None:
 
 
 def test_a_login_acquits_behind_a_proxy_too() -> None:
-    scoped = Scoped(Policy(), "submission", 0, behind=True)
+    scoped = Scoped(Policy(), "submission", engine().guessing, behind=True)
     scoped.accuse(A, auth("boss"), 1000.0, 1)
     scoped.acquit(A)
     assert [scoped.drain(), scoped.drain()] == [([], [], [A]), ([], [], [])]
