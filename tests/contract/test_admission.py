@@ -260,6 +260,23 @@ def test_newcomers_get_in_during_a_flood_of_forged_syns(make: Make, version: int
     assert sorted(waits)[3] < 8, waits
 
 
+def test_forged_syns_that_come_in_pulses_are_learnt_from_too(make: Make) -> None:
+    """In every other second, as many as fill the places."""
+    host, found = make(cap=80, pace=20, places=10), []
+    with flood.flood(host.client, SERVER4, 25, 15, every=2.0):
+        begin = boot()
+        begin += 2.2 - begin % 2
+        for number in range(6):
+            until(lambda at=begin + 2 * number: boot() > at, "a pulse has come")  # type: ignore[misc]
+            found.append(host.connect(host.stranger()))
+            host.end_sessions()
+    assert all(found[3:]), found
+
+
+def boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def test_dropped_networks_are_known_or_not(make: Make) -> None:
     host = make(cap=0)
     sources = [host.stranger(), host.stranger(6)]

@@ -18,8 +18,8 @@ RECORDS = {
     "state": (
         layout.STATE,
         (
-            *("lock", "share", "open", "slot", "half", "second", "in_slot", "completed"),
-            *("pending", "passed", "admitted"),
+            *("lock", "in_slot", "open", "slot", "half", "second"),
+            *("pending", "completed", "lost", "admitted"),
         ),
     ),
     "source": (layout.SOURCE, ("address",)),
@@ -28,7 +28,7 @@ RECORDS = {
 CONSTANTS = {
     name: getattr(layout, name)
     for name in (
-        *("KNOWN_NETWORKS", "NETWORKS", "DELAYED", "WHOLE", "SLOT", "HALF", "SECOND"),
+        *("KNOWN_NETWORKS", "NETWORKS", "DELAYED", "SLOT", "HALF", "SECOND"),
         *("LATE", "CAP", "PACE", "TURN", "REASONS"),
     )
 }
@@ -64,13 +64,12 @@ def test_ports() -> None:
     assert len(packed) == 65_536
 
 
-def test_the_first_state_admits_one_for_each_syn() -> None:
-    state = layout.State.unpack(layout.first_state())
-    assert state == layout.State(layout.WHOLE, 0, 0, (0, 0), 0)
+def test_nothing_is_open_at_first() -> None:
+    assert layout.State.unpack(layout.first_state()) == layout.State(0, 0, (0, 0), 0)
 
 
 def test_what_is_pending_grows_old() -> None:
-    state = layout.State(layout.WHOLE, 0, 7, (5, 3), 0)
+    state = layout.State(0, 7, (5, 3), 0)
     half = layout.HALF
     assert [state.waiting(at * half) for at in (7, 8, 9, 100)] == [8, 5, 0, 0]
     assert state.waiting(8 * half - 1) == 8
