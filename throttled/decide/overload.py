@@ -22,14 +22,15 @@ flood are banned by the limits, which turns would only keep from seeing them. Tu
 many times longer.
 
 Sessions: while the cap drops connections, those are ended that kept Postfix waiting longer than
-`idle` in all, the longest first; each 250 bytes received add a second. So an upload at modem speed
-is not ended, and a NOOP every seven seconds does not help. What Postfix itself needs (look-ups, a
-policy service, the rest of postscreen's greeting) is not the client's time. Who says nothing at all
-after the greeting has a third of the time: honest clients answer within a round trip, and silent
-bots leave no place free for newcomers longer than that. Sessions in which Postfix owes a reply have
-six times as long, once they received enough for a message: between its final dot and the reply the
-client does not know that it was accepted. As long have those that no process accepts: else a few
-dozen that wait for a service without a process would keep newcomers out of all others.
+`idle` in all, the longest first; what they send makes up for it (`throttled.core.waits`). So an
+upload at modem speed is not ended, and a NOOP every seven seconds does not help. What Postfix
+itself needs (look-ups, a policy service, the rest of postscreen's greeting) is not the client's
+time. Who says nothing at all after the greeting has a third of the time: honest clients answer
+within a round trip, and silent bots leave no place free for newcomers longer than that. Sessions in
+which Postfix owes a reply have six times as long, once they received enough for a message: between
+its final dot and the reply the client does not know that it was accepted. As long have those that
+no process accepts: else a few dozen that wait for a service without a process would keep newcomers
+out of all others.
 
 Owns the state of one scope.
 """
@@ -75,8 +76,6 @@ FEWEST = 5
 #: The kernel counts SYNs before they are connections: an eighth more than the cap may be open
 #: without having begun in the middle of an attack.
 _SLACK = 8
-#: Bytes received that add a second to a session's time.
-_BYTES = 250
 #: Bytes without which there is no message in a session: EHLO, MAIL, RCPT, DATA and a header.
 _MESSAGE = 160
 #: Multiples of `idle` for a session in which Postfix owes a reply, with and without a message.
@@ -263,8 +262,8 @@ class Place(Struct, frozen=True):
 
     key: bytes
     #: Seconds since Postfix greeted it (before that, since a process accepted it) in which Postfix
-    #: waited for it; those in which Postfix owed a reply, if it owes one now; if it is queued,
-    #: since it is open.
+    #: waited for it; those in which Postfix owed a reply, if it owes one now; less those that what
+    #: it sent makes up for. If it is queued, since it is open.
     age: float
     received: int  # bytes
     answered: bool  # Postfix waits for the client
@@ -312,13 +311,13 @@ def to_end(
 
 
 def _time(place: Place, idle: float) -> float:
-    """Return how long a connection may last with what it received."""
+    """Return how long a connection may last."""
     factor = 1.0 if place.received else _SILENT
     if place.queued:
         factor = _OWES
     elif not place.answered:
         factor = _OWES if place.received >= _MESSAGE else _OWES_LITTLE
-    return factor * idle + place.received / _BYTES
+    return factor * idle
 
 
 def known_good(past: Past, now: float) -> bool:
