@@ -19,7 +19,7 @@ that quarter, and while the cap drops nothing: honest clients of one network sha
 free places. Networks that come more than twice a second even so take no turns: few clients that
 flood are banned by the limits, which turns would only keep from seeing them. Turns begin after
 `_STORM`, so that a short honest storm is not slowed; where fewer processes serve one, it lasts as
-many times longer.
+many times longer. Pauses make up for as much of a storm as they last.
 
 Sessions: while the cap drops connections, those are ended that kept Postfix waiting longer than
 `idle` in all, the longest first; what they send makes up for it (`throttled.core.waits`). So an
@@ -120,7 +120,7 @@ class Delays:
         self.full = False  # the cap dropped connections within the last moments
         self._latest = 0.0  # the last drop …
         self._capped = 0.0  # … of the cap
-        self._begun = 0.0  # of drops without a pause
+        self._storm = 0.0  # seconds of drops, less those without
         self._at = 0.0
         self._open = self._admitted = 0.0  # those open, and a second, over some seconds
 
@@ -137,8 +137,6 @@ class Delays:
         passed = at - self._at if self._at else 0.0
         self._at = at
         if look.dropped:
-            if at - self._latest > _PAUSE:
-                self._begun = at
             self.since = self.since or at
             self._latest = at
         elif self.since and at - self._latest > (_ENDS if self.delaying else _PAUSE):
@@ -156,7 +154,9 @@ class Delays:
 
     def _adapt_turn(self, at: float, look: Look, passed: float, longest: float, cap: int) -> None:
         storm = _STORM * max(1.0, _USUAL / cap)
-        if look.over_cap and (self.turn or at - self._begun >= storm):
+        self._storm += passed if look.dropped else -passed
+        self._storm = min(storm, max(0.0, self._storm))
+        if look.over_cap and (self.turn or self._storm >= storm):
             turn = (self.turn or _GROWS * _STORM) + _GROWS * passed
             self.turn = max(self.turn, min(turn, self._all(look.networks)))
         elif self.turn and not look.paced:
@@ -166,7 +166,7 @@ class Delays:
         self.turn = min(self.turn, longest)
         if self.turn < _SHORTEST:
             if self.turn:
-                self._begun = at
+                self._storm = 0.0
             self.turn = 0.0
 
     def _all(self, networks: int) -> float:

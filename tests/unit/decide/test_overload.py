@@ -181,7 +181,15 @@ class Siege:
     drawn by lot from those that the turn lets pass.
     """
 
-    def __init__(self, networks: int, each: float, hold: float, seconds: int) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - who, how often, how long
+        self,
+        networks: int,
+        each: float,
+        hold: float,
+        seconds: int,
+        on: float = 1.0,
+        off: float = 0.0,
+    ) -> None:
         """Run it.
 
         Args:
@@ -189,6 +197,8 @@ class Siege:
             each: connections that each tries to open a second.
             hold: seconds that each connection lasts.
             seconds: how long.
+            on: seconds for which they come …
+            off: … and for which they do not then.
         """
         lots, delays = random.Random(1), Delays()
         latest, ends = [-1e9] * networks, list[float]()
@@ -200,7 +210,8 @@ class Siege:
             for part in range(10):
                 moment = at + part / 40
                 ends = [end for end in ends if end > moment]
-                for who in lots.choices(range(networks), k=round(networks * each / 40)):
+                come = round(networks * each / 40) if (moment - 100.0) % (on + off) < on else 0
+                for who in lots.choices(range(networks), k=come):
                     if len(ends) >= 80:
                         counts["over_cap"] += 1
                     elif delays.turn and moment - latest[who] < delays.turn:
@@ -244,6 +255,12 @@ def test_newcomers_find_a_place_once_all_networks_of_a_botnet_had_their_turn(
     assert sum(siege.above[begin:]) <= 40  # of 240 looks
     # Not much longer than they need to fill a quarter of the places.
     assert siege.turns[-1] < 2 * networks * hold / 20 + 20
+
+
+@pytest.mark.parametrize(("on", "off"), [(4.9, 2.1), (4.9, 4.0), (3.0, 0.5)])
+def test_an_attack_in_pulses_takes_turns_too(on: float, off: float) -> None:
+    siege = Siege(450, 4.4, 1.2, 300, on, off)
+    assert sum(siege.above[600:]) <= 120  # of 600 looks
 
 
 @pytest.mark.parametrize(("places", "seconds"), [(4, 100), (8, 50), (80, 5), (800, 5)])
