@@ -46,6 +46,8 @@ _RENEW, _CORRECT = 1.0, 2.0
 #: pool may have that are not known good by themselves; more are many for a known good network.
 _FEW = 2
 _NETWORKS = 5
+#: Of turns that are shorter, tenths of a second count.
+_SHORT = 2.0
 _NOTHING = AdmissionCounts()
 
 
@@ -307,7 +309,7 @@ class Strangers:
         few = self.open < at_once(self.wanted.cap)
         pace = 0 if admission.exact else at_once(self.wanted.cap) if few else PACE
         acts = dropping and self.wanted.mode == "enforce"
-        turn = float(round(self.delays.turn))
+        turn = round(self.delays.turn, int(self.delays.turn < _SHORT))
         return AdmissionLimits(self.wanted.cap, pace, turn, acts, self._processes.places)
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:

@@ -16,8 +16,8 @@ has no network left and the next newcomer is admitted at once. T grows by two se
 to twice the time in which all networks seen had their turn, so that half of the places stay for
 newcomers. It shrinks while strangers have less than a quarter of the places, by as much as fills
 that quarter, and while the cap drops nothing: honest clients of one network shall not wait beside
-free places. Networks that come more than twice a second even so take no turns: few clients that
-flood are banned by the limits, which turns would only keep from seeing them. Turns begin after
+free places. Networks that come more than five times a second even so take no turns: few clients
+that flood are banned by the limits, which turns would only keep from seeing them. Turns begin after
 `_STORM`, so that a short honest storm is not slowed; where fewer processes serve one, it lasts as
 many times longer. Pauses make up for as much of a storm as they last.
 
@@ -66,8 +66,8 @@ _QUIET, _SLOWLY = 30.0, 1 / 60
 #: Share of the places beside which turns are shortened. T that is a second shorter after a second
 #: admits twice as many for that second, one that is two seconds shorter three times as many.
 _QUARTER = 0.25
-#: A T below this is none.
-_SHORTEST = 1.0
+#: A T below this is none: so often come networks that the limits ban (300 connections a minute).
+_SHORTEST = 0.4
 #: Seconds over which strangers' places are averaged, and those that come and go.
 _PLACES, _SMOOTH = 3.0, 10.0
 #: Services with fewer processes have no cap: a reserve of one would be a large share, and strangers

@@ -202,6 +202,16 @@ def test_those_that_reset_at_once_take_turns(strangers: Strangers, means: list[B
     assert means[0].limits.turn >= 10.0
 
 
+def test_short_turns_count_in_tenths_of_a_second(strangers: Strangers, means: list[Broken]) -> None:
+    """Of 100 networks that come three times a second each, a quarter of a second is a lot."""
+    strangers.step(at(1), dropping=True)
+    for n in range(80):
+        counts = AdmissionCounts(admitted=75 * n, dropped_cap=100 * n, networks=100, open=80)
+        means[0].current = counts
+        strangers.step(at(2 + n / 4), dropping=True)
+    assert 0.6 <= means[0].limits.turn < 1.0
+
+
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:
     strangers.follow(Wanted("report", (25,), 80))
     strangers.step(at(1), dropping=True)
