@@ -1,5 +1,6 @@
 """Admission control: each means in turn, with real connections in namespaces."""
 
+import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -190,6 +191,21 @@ def test_a_network_has_its_turn(make: Make, version: int) -> None:
     assert host.server.call(host.admission.counts).dropped_turn >= 1
     host.limit(cap=50)
     assert host.connect(neighbour)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_network_may_have_to_wait(make: Make, version: int) -> None:
+    """With turns or without; means that are not exact do not know of it."""
+    host = make(cap=50)
+    source, other = host.stranger(version), host.stranger(version)
+    host.server.call(host.admission.postpone, [ipaddress.ip_address(source).packed], 60.0)
+    assert host.connect(source[:-1] + "8") is not host.admission.exact
+    assert host.connect(other)
+    assert host.connect(other)
+    counts = host.server.call(host.admission.counts)
+    assert (counts.dropped_turn, counts.networks) in {(1, 1), (0, 0)}
+    host.server.call(host.admission.postpone, [ipaddress.ip_address(source).packed], 0.0)
+    assert host.connect(source)
 
 
 def test_forged_syns_use_up_no_turn(make: Make) -> None:

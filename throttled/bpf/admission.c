@@ -67,7 +67,8 @@ struct {
 	__type(value, __u64);
 } dropped SEC(".maps");
 
-/* When a network (see `network_of`) last completed a handshake. */
+/* When a network (see `network_of`) last completed a handshake; the daemon writes a time to come for
+ * those that are to wait until then. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, NETWORKS);
@@ -226,9 +227,10 @@ static __always_inline int stranger(__u64 high, __u64 low, __u64 opens)
 
 	if (!limits || !state || now >= limits->until)
 		return 1;
-	if (opens && limits->turn)
+	if (opens)
 		last = bpf_map_lookup_elem(&networks, &network);
-	turned = last && *last + limits->turn > now;
+	/* Another processor may have marked it since `now`. */
+	turned = last && *last + limits->turn > now + SLOT;
 	bpf_spin_lock(&state->lock);
 	if (opens) {
 		advance(state, now);

@@ -30,7 +30,9 @@ within a round trip, and silent bots leave no place free for newcomers longer th
 which Postfix owes a reply have six times as long, once they received enough for a message: between
 its final dot and the reply the client does not know that it was accepted. As long have those that
 no process accepts: else a few dozen that wait for a service without a process would keep newcomers
-out of all others.
+out of all others. A network whose session was ended without a message is not admitted for
+`POSTPONED` seconds: a few hundred that each keep a place as long as they may would have all of them
+in turn.
 
 Owns the state of one scope.
 """
@@ -78,6 +80,8 @@ FEWEST = 5
 _SLACK = 8
 #: Bytes without which there is no message in a session: EHLO, MAIL, RCPT, DATA and a header.
 _MESSAGE = 160
+#: Seconds, longer than the longest turn: an honest one comes again after 5 to 15 minutes.
+POSTPONED = 900.0
 #: Multiples of `idle` for a session in which Postfix owes a reply, with and without a message.
 _OWES, _OWES_LITTLE = 6.0, 2.0
 #: And for one that said nothing.
@@ -268,6 +272,11 @@ class Place(Struct, frozen=True):
     received: int  # bytes
     answered: bool  # Postfix waits for the client
     queued: bool  # no process has accepted it yet
+
+    @property
+    def wasted(self) -> bool:
+        """Whether there was no message, or it has no end."""
+        return not self.queued and (self.received < _MESSAGE or not self.answered)
 
 
 def cap(settings: Settings, processes: Iterable[int]) -> int:

@@ -393,6 +393,22 @@ def test_idle_sessions_are_ended_only_while_others_wait(
     assert ending.status().ended == 2
 
 
+def test_networks_whose_sessions_were_ended_without_a_message_have_to_wait(
+    ending: Strangers, means: list[Broken], ended: list[Socket]
+) -> None:
+    silent, letter, half, queued = (
+        sockets(1, far=bytes([198, 51, n]))[0]._replace(identity=bytes([n])) for n in range(4)
+    )
+    letter = letter._replace(received=1_000)
+    half = half._replace(received=1_000, waits=False)
+    found = [silent, letter, half, queued._replace(inode=0)]
+    look(ending, found, 1, 90)
+    others_wait(ending, means, 91, 20)
+    ending.sample(found, at(91))
+    assert len(ended) == 4
+    assert means[0].postponed == {silent.far, half.far}
+
+
 def test_who_is_never_accepted_has_a_minute_while_others_wait(
     ending: Strangers, means: list[Broken], ended: list[Socket]
 ) -> None:

@@ -23,6 +23,7 @@ NETWORK = struct.Struct("@II16s")
 _NETWORK_KEY = struct.Struct("@I16s")  # without `unused`
 
 _MAPPED = bytes(10) + b"\xff\xff"
+_NAT64 = b"\0\x64\xff\x9b" + bytes(4)
 _V4_BITS, _V6_BITS = 24, 64  # what a network is
 
 
@@ -104,6 +105,13 @@ def network(key: bytes) -> str:
     if key[:4] == bytes(4) and any(key):
         return address.text(key[4:], _V4_BITS)
     return address.text(key + bytes(8), _V6_BITS)
+
+
+def network_key(packed: bytes) -> bytes:
+    """Return the key of an address in `networks`; see `network_of` in admission.c."""
+    if len(packed) == 4 or packed[:8] == _NAT64:
+        return bytes(4) + packed[-4:-1] + b"\0"
+    return packed[:8]
 
 
 def numbers(values: bytes) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lab.programs.layouts import disagreements
+from throttled import address
 from throttled.enforce.admission import layout
 from throttled.enforce.admission.protocol import KNOWN, AdmissionLimits
 
@@ -105,6 +106,17 @@ def test_networks() -> None:
     assert layout.network(bytes(4) + bytes([198, 18, 7, 0])) == "198.18.7.0/24"
     assert layout.network(V6[:8]) == "2001:db8:b:7::/64"
     assert layout.network(bytes(8)) == "::/64"
+
+
+@pytest.mark.parametrize(
+    "client", ["198.18.7.9", "2001:db8:b:7::9", "64:ff9b::198.18.7.9", "64:ff9b:1::1"]
+)
+def test_the_key_of_a_network_is_that_of_its_clients(client: str) -> None:
+    packed = address.parse(client)[0]
+    expected = (
+        "198.18.7.0/24" if client.endswith("198.18.7.9") else client.rpartition("::")[0] + "::/64"
+    )
+    assert layout.network(layout.network_key(packed)) == expected
 
 
 def test_numbers_and_delays() -> None:
