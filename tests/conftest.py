@@ -18,6 +18,8 @@ from pure import GENERATED, PACKAGE, modules, test_of
 
 # Some machines set it for all programs, no mail server does: commands flush their output otherwise.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# An ordinary user of Debian has no sbin there, where Postfix's commands are.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 # The time of an example says nothing on a machine that runs other tests beside it.
 settings.register_profile("no deadline", deadline=None)
