@@ -52,6 +52,7 @@ def connected(lab: Lab) -> Iterator[str]:
         done = first.command("postfix", "connect", "--yes")
         assert done.returncode == 0, done.stderr
         first.stop()
+        lab.server.run("nft", "flush", "ruleset")
         yield (lab.mail.config / "main.cf").read_text()
         done = first.command("postfix", "disconnect", "--yes")
         assert done.returncode == 0, done.stderr
