@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
