@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.machine.limits import no_descriptors
 from lab.network import flood, netns
 from lab.network.grouped import listen
 from lab.network.netns import DEADMAN, SERVER4, SERVER6, Namespace, cgroup, pair, until, without
@@ -340,3 +341,8 @@ def test_nat64_clients_are_no_network(ends: Ends, group: Path, admission: Bpf) -
             stack.enter_context(connect(ends, f"64:ff9b::{low}") or pytest.fail(low))
         assert connect(ends, "64:ff9b::c612:0102") is None
         assert admission.delayed_networks(5) == [("198.18.1.0/24", 1)]
+
+
+def test_without_descriptors_it_is_refused() -> None:
+    with no_descriptors(), pytest.raises(BackendError, match="Too many open files"):
+        Bpf().start((25,), AdmissionLimits(9), ())
