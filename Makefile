@@ -6,7 +6,7 @@ AT_ONCE := -n $$((2 * $$(nproc)))
 # Store compiled modules: each worker, daemon and command starts faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help root setup check lint test docs mutants deb bench demo fuzz soak soak-fleet soak-overload machines pythons clean
+.PHONY: help root setup check lint test docs mutants deb bench demo fuzz soak soak-fleet soak-overload machines newcomer pythons clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -21,7 +21,7 @@ setup: .venv/.ready
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "most tests need root: sudo make test; without root: make check" >&2; exit 3; }
 
-## make check  lint, types, unit tests and stories, without root: a minute
+## make check  lint, types, unit tests and stories, without root: a few minutes
 check: lint
 	$(PYTEST) -q $(AT_ONCE) -m 'not root' tests/unit tests/stories
 
@@ -82,6 +82,11 @@ soak-overload: setup
 machines: setup
 	scripts/bootstrap machines
 	$(PY) scripts/machines $(ARGS)
+
+## make newcomer  demo, deb and check in a fresh, minimal Debian 12 and 13 (root): ARGS=trixie
+newcomer: setup
+	scripts/bootstrap test
+	$(PY) scripts/newcomer $(ARGS)
 
 ## make pythons  the tests of make check with other Pythons found here: VERSIONS="3.12 3.13"
 pythons: setup
