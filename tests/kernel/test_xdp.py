@@ -14,6 +14,7 @@ import pytest
 from lab.daemon import guarded
 from lab.daemon.guarded import RULESET, Host, Wire
 from lab.machine.bpffs import bpffs
+from lab.machine.limits import no_descriptors
 from lab.network.netns import CLIENT4, SERVER4, namespace, unique, until, without
 from throttled.bpf import bindings, libbpf
 from throttled.bpf.libbpf import OBJECTS, XDP_GENERIC, Link, Map, Object
@@ -597,6 +598,12 @@ def test_check_without_a_file_system(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="no BPF file system"):
         made.setup(RULESET)
     assert not (tmp_path / "throttled").exists()
+
+
+def test_check_without_descriptors(tmp_path: Path) -> None:
+    with no_descriptors():
+        (finding,) = Xdp(pins=tmp_path / "throttled").check()
+    assert (finding.state, "Too many open files" in finding.what) == ("fault", True)
 
 
 def test_check_without_the_right(mounted: Path) -> None:

@@ -12,6 +12,7 @@ Owns the gauges, what is active, the connections that postscreen hands over, and
 from bisect import bisect_right
 from collections.abc import Sequence
 from math import nan
+from typing import cast
 
 from throttled.address import network_of, version
 from throttled.decide.active import Active, Excuse
@@ -217,9 +218,9 @@ class Scoped:
         client = event.client
         network = network_of(client)
         names = [self.key(family(e.user) if e.text == _UNEXPLAINED else e.user) for e in events]
-        for name in names if self.tried is not None else ():
-            if self.tried is not None and isinstance(name, int):
-                self.tried.add(client, self.scope, name, at)
+        if self.tried is not None:
+            for tag in names:  # see `key`
+                self.tried.add(client, self.scope, cast("int", tag), at)
         digests = [digest(name) for name in names]
         for gauge in self.gauges.auth_users:
             values = gauge.table.add_all(client, at, digests)
