@@ -27,7 +27,7 @@
 #define FIN_SYN_RST_ACK 0x17
 #define SYN 0x02
 #define ACK 0x10
-#define WEIGHT 16 /* of a SYN in `completed` and `lost` */
+#define WEIGHT 16 /* of a SYN in `lost`; twice that in `completed` */
 
 #define ONE(name, kind)                          \
 	struct {                                 \
@@ -119,10 +119,12 @@ static __always_inline __u64 network_of(__u64 high, __u64 low)
 
 /* From here to `opened` the lock is taken.
  *
- * A quarter of what was learnt about SYNs is forgotten with each second. */
-static __always_inline __u32 fade(__u32 weight)
+ * With each second a quarter of the lost SYNs is forgotten, and half of the completed ones, which
+ * have twice the weight for it: a flood that begins after a rush of clients is learnt of in seconds. */
+static __always_inline void fade(struct state *state, int after)
 {
-	return weight - (weight + 3) / 4;
+	state->completed = after ? state->completed / 2 : 0;
+	state->lost = after ? state->lost - (state->lost + 3) / 4 : 0;
 }
 
 /* Begin another slot, half second, second. */
@@ -143,9 +145,7 @@ static __always_inline void advance(struct state *state, __u64 now)
 		state->half = half;
 	}
 	if (second > state->second) {
-		after = second <= state->second + 10;
-		state->completed = after ? fade(state->completed) : 0;
-		state->lost = after ? fade(state->lost) : 0;
+		fade(state, second <= state->second + 10);
 		state->second = second;
 	}
 }
@@ -193,7 +193,7 @@ static __always_inline void opened(struct state *state)
 		state->pending[0]--;
 	state->open++;
 	state->admitted++;
-	state->completed += WEIGHT;
+	state->completed += 2 * WEIGHT;
 }
 
 static __always_inline void note(__u64 why, __u64 network, __u64 now)
