@@ -311,22 +311,12 @@ int syn(struct __sk_buff *skb)
 	return stranger(high, low, flags == SYN);
 }
 
-/* A word of the context, loaded as such: clang would join two loads into one of eight bytes, or one
- * from either of two places. The verifier accepts neither. */
-#define WORD(place) (*(volatile __u32 *)&(place))
-
 static __always_inline void count(struct bpf_sock_ops *ops, struct bpf_sock *sk,
 				  struct state *state, struct limits *limits)
 {
-	__u64 high = 0, low, network, now = bpf_ktime_get_boot_ns(), *mark, *last, next = now;
-	__u32 four = WORD(ops->remote_ip4);
+	__u64 high, low, network, now = bpf_ktime_get_boot_ns(), *mark, *last, next = now;
 
-	if (ops->family == IPV4) {
-		low = pair(bpf_htonl(0xffff), four);
-	} else {
-		high = pair(WORD(ops->remote_ip6[0]), WORD(ops->remote_ip6[1]));
-		low = pair(WORD(ops->remote_ip6[2]), WORD(ops->remote_ip6[3]));
-	}
+	client(ops, &high, &low);
 	if (is_known(high, low))
 		return;
 	mark = bpf_sk_storage_get(&counted, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);

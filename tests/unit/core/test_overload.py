@@ -18,7 +18,8 @@ from throttled.enforce.admission.memory import Memory
 from throttled.enforce.admission.protocol import AdmissionCounts
 from throttled.enforce.sockets import Socket
 from throttled.errors import BackendError
-from throttled.model import Evidence, Facts
+from throttled.facts import Facts
+from throttled.model import Evidence
 from throttled.skipped import Skipped
 from throttled.store.store import Store
 

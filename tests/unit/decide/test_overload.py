@@ -480,3 +480,16 @@ def test_who_is_throttled_or_banned_is_not_known_good(
 ) -> None:
     past = Past(deliveries=9, delivery_days=9, action=action, until=until)
     assert known_good(past, NOW) == good
+
+
+@pytest.mark.parametrize(
+    ("one", "wasted"),
+    [
+        (place("a", 1.0), True),
+        (place("a", 1.0, 200), False),
+        (place("a", 1.0, 200, answered=False), True),
+        (place("a", 1.0, queued=True), False),
+    ],
+)
+def test_a_session_without_a_whole_message_is_wasted(one: Place, *, wasted: bool) -> None:
+    assert one.wasted == wasted

@@ -74,7 +74,7 @@ class Bpf:
         self._ports: frozenset[int] = frozenset()
         self._limits = AdmissionLimits(0)
         self._base = 0
-        self._open = 0  # by the latest counts()
+        self._open = self._admitted = 0  # by the latest counts()
         self._places = Places(())
         self._cursor: bytes | None = None
         self._networks = self._counting = 0
@@ -139,7 +139,7 @@ class Bpf:
             reasons = [dropped.total(reason) for reason in range(layout.REASONS)]
             self._count_networks(now)
         state = layout.State.unpack(value)
-        self._open = state.open + self._base
+        self._open, self._admitted = state.open + self._base, state.admitted
         return AdmissionCounts(
             open=max(0, self._open),
             pending=state.waiting(now),
@@ -151,13 +151,16 @@ class Bpf:
         )
 
     def correct(self, open: int) -> None:  # noqa: A002 - the name of the level
-        """Count from this number on, unless the counter had it since `counts` was called.
+        """Count from this number on, as far as it cannot be of what came and went while counting.
 
-        On a busy machine dozens of connections come and go while somebody counts them.
+        The kernel lists connections one after the other: of those that began or ended since
+        `counts` was called, dozens on a busy machine, any may be missing, any may be there.
         """
         with _refusals("correct the counter"):
             value = self._map("state_map").lookup(_ZERO) or layout.first_state()
-            low, high = sorted((self._open, layout.State.unpack(value).open + self._base))
+            state = layout.State.unpack(value)
+            begun = state.admitted - self._admitted
+            low, high = state.open + self._base - begun, self._open + begun
             self._base += open - min(max(open, low), high)
             self._write()
 
@@ -184,7 +187,7 @@ class Bpf:
         """Detach the programs and unload them."""
         self._places.detach()
         self._loaded = None
-        self._base = self._open = self._networks = self._counting = 0
+        self._base = self._open = self._admitted = self._networks = self._counting = 0
         self._cursor = None
 
     def _map(self, name: str) -> Map:

@@ -28,13 +28,14 @@ from throttled.bpf.libbpf import (
     Object,
     Program,
 )
+from throttled.enforce.backend import Applied, Fill, Ruleset
 from throttled.enforce.xdp import interfaces, layout
 from throttled.enforce.xdp.interfaces import Interface
 from throttled.enforce.xdp.layout import EVERY, LAYOUT, Settings
 from throttled.enforce.xdp.sets import Sets
 from throttled.errors import BackendError
 from throttled.linux.mounts import kind_at
-from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
+from throttled.model import Element, Entry, Finding
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +77,9 @@ class Xdp:
 
     def check(self) -> list[Finding]:
         """Let the kernel verify the program, and list the programs at the interfaces."""
-        if kind_at(self._pins) != "bpf":
-            what = f"there is no BPF file system at {self._pins.parent}"
-            return [Finding("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
         try:
+            if kind_at(self._pins) != "bpf":
+                raise _unmounted(self._pins.parent)
             Object(OBJECTS / "xdp.o").load()
             found = interfaces.interfaces()
         except BackendError as error:
@@ -172,10 +172,7 @@ class Xdp:
     def _setup(self, ruleset: Ruleset) -> bool:
         before = self._whole()
         if kind_at(self._pins) != "bpf":
-            parent = self._pins.parent
-            raise BackendError(
-                f"there is no BPF file system at {parent}", f"mount -t bpf bpf {parent}"
-            )
+            raise _unmounted(self._pins.parent)
         self._make_home()
         starts = not (self._programs and before)
         if starts:
@@ -347,6 +344,10 @@ def _remove(path: Path) -> None:
         path.rmdir()
     else:
         path.unlink(missing_ok=True)
+
+
+def _unmounted(place: Path) -> BackendError:
+    return BackendError(f"there is no BPF file system at {place}", f"mount -t bpf bpf {place}")
 
 
 @contextmanager
