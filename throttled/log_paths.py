@@ -3,8 +3,8 @@
 Pure.
 """
 
-from throttled.model import JOURNAL
-
+#: Stands for systemd's journal where else the path of a log file stands.
+JOURNAL = "journal"
 _CONTAINER = f"{JOURNAL}:"
 
 

@@ -12,10 +12,9 @@ from lab.machine.bpffs import bpffs
 from lab.machine.legacy import legacy_path
 from lab.network.netns import namespace, unique
 from throttled.enforce.answers import PolicyAnswers
-from throttled.enforce.backend import Backend
+from throttled.enforce.backend import Backend, Ruleset
 from throttled.enforce.dryrun import DryRun
 from throttled.enforce.registry import choose, with_answers
-from throttled.model import Ruleset
 
 KERNEL = [
     pytest.param("xdp", marks=pytest.mark.root),

@@ -19,13 +19,13 @@ import pytest
 from lab.daemon.guarded import INSIDE4, RULESET, Host, another
 from lab.network.netns import CLIENT4, CLIENT6, DEADMAN, SERVER4, SERVER6, until
 from lab.network.packets import DESTINATION, FRAGMENT, ROUTING, extension, ip4, ip6, opening
-from throttled.enforce.backend import Backend
+from throttled.enforce.backend import Backend, Drift, Ruleset
 from throttled.enforce.batch import RATES
 from throttled.enforce.memory import Memory
 from throttled.enforce.registry import choose
 from throttled.enforce.sets import REFUSED
 from throttled.errors import BackendError
-from throttled.model import Action, Drift, Element, Entry, Rate, Ruleset, Scope
+from throttled.model import Action, Element, Entry, Rate, Scope
 
 #: Two at once, and no more as long as a test lasts.
 SLOW = Rate(1, 3600.0, 2)

@@ -5,8 +5,8 @@ from msgspec.structs import replace
 
 from lab.daemon.guarded import RULESET
 from lab.network.netns import until
-from throttled.enforce.backend import Backend
-from throttled.model import Answers, Entry, Rate, Ruleset
+from throttled.enforce.backend import Answers, Backend, Ruleset
+from throttled.model import Entry, Rate
 
 INSIDE = "198.51.100.0/24"
 RULES = replace(RULESET, answers=Answers(inside=(INSIDE,)))

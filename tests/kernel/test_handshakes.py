@@ -10,7 +10,8 @@ from lab.network.netns import DEADMAN, SERVER4, Namespace, pair
 from throttled.config import schema
 from throttled.core.pipeline import Pipeline
 from throttled.enforce.dryrun import DryRun
-from throttled.model import Decision, Facts, Service
+from throttled.facts import Facts, Service
+from throttled.model import Decision
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.sources import handshakes as module

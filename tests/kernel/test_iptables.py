@@ -20,13 +20,14 @@ from lab.daemon.guarded import INSIDE4, RULESET, Host, Wire
 from lab.machine.legacy import legacy_path
 from lab.network.netns import CLIENT4, SERVER4, namespace, without
 from throttled.decide.reconcile import missing
+from throttled.enforce.backend import Drift
 from throttled.enforce.iptables import backend as module
 from throttled.enforce.iptables import ipsets, ruleset, tables
 from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables import libnftables
 from throttled.enforce.registry import choose
 from throttled.errors import BackendError
-from throttled.model import Action, Drift, Entry, Rate
+from throttled.model import Action, Entry, Rate
 
 pytestmark = pytest.mark.root
 
@@ -634,7 +635,7 @@ def test_without_descriptors_it_is_reported_and_the_process_goes_on(wire: Wire, 
         import os, resource, sys
         from throttled.enforce.registry import choose
         from throttled.errors import BackendError
-        from throttled.model import Ruleset
+        from throttled.enforce.backend import Ruleset
         RULESET = Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=3, size=1000)
         backend = choose("iptables")
         assert [problem.state for problem in backend.check()] == ["ok"]

@@ -9,9 +9,10 @@ import pytest
 
 from lab.daemon.guarded import RULESET
 from lab.network.netns import namespace
+from throttled.enforce.backend import Drift
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.nftables.watch import TableWatch
-from throttled.model import Drift, Entry
+from throttled.model import Entry
 
 pytestmark = pytest.mark.root
 

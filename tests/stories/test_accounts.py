@@ -8,9 +8,10 @@ from datetime import UTC
 
 from lab.mail.stories import HOUR, SUBMISSION, Story
 from throttled.decide.senders import Senders
-from throttled.model import Facts
+from throttled.facts import Facts
+from throttled.limits import default_limits
 from throttled.parse.parser import Parser
-from throttled.settings import Policy, default_limits
+from throttled.settings import Policy
 
 HOME, FILTER = "203.0.113.7", "127.0.0.1[127.0.0.1]:10024"
 DAY = 24 * HOUR

@@ -20,7 +20,7 @@ from lab.mail.stories import (
 )
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store

@@ -9,7 +9,8 @@ from throttled.analysis.replay import Replay
 from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
-from throttled.model import Decision, Facts, Rate, Report
+from throttled.facts import Facts
+from throttled.model import Decision, Rate, Report
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from lab.mail.stories import MIDNIGHT
 from throttled.decide.engine import Engine
 from throttled.decide.limits import Meter
-from throttled.model import Crossing, Evidence, Facts
+from throttled.facts import Facts
+from throttled.model import Crossing, Evidence
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 

@@ -14,8 +14,8 @@ from lab.mail.postfix import USER, Lab
 from lab.mail.session import LETTER, session
 from lab.network.netns import until
 from throttled.decide.queue import Queue
+from throttled.facts import Facts, Spool
 from throttled.host import command
-from throttled.model import Facts, Spool
 from throttled.parse.parser import Parser
 from throttled.sources import queue_files
 

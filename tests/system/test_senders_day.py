@@ -21,7 +21,7 @@ from lab.mail.postfix import HOST, PASSWORD, USER, Lab
 from lab.mail.session import LETTER, session
 from lab.network.netns import until
 from throttled.decide.queue import Queue
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.parse.parser import Parser
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]

@@ -10,10 +10,12 @@ from throttled.cli import text as shown
 from throttled.clock import Moment
 from throttled.control.results import StatusResult, TailStatus
 from throttled.core.pipeline import Pipeline
+from throttled.enforce.backend import Applied, Ruleset
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
+from throttled.facts import Facts
 from throttled.health.growth import Growth
-from throttled.model import Applied, Decision, Entry, Facts, Ruleset
+from throttled.model import Decision, Entry
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store

@@ -1,7 +1,6 @@
 """What stands for a log."""
 
-from throttled.log_paths import container_journal, container_of, is_journal
-from throttled.model import JOURNAL
+from throttled.log_paths import JOURNAL, container_journal, container_of, is_journal
 
 
 def test_a_container_has_a_path_of_its_own() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from throttled.decide.hosts import this_one
 from throttled.errors import SourceError
+from throttled.facts import Facts
 from throttled.log_paths import is_journal
 from throttled.maincf.evidence import Evidence
-from throttled.model import Facts
 from throttled.parse import anvil
 from throttled.parse.clock import Clock
 from throttled.parse.header import any_form

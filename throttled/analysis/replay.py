@@ -3,7 +3,7 @@
 The same pipeline as the daemon's, with a database in memory, no kernel, and the log's own time for
 both clocks. What the daemon does at once is done here once per second of log time. Memory is flat
 in the length of the logs, but for the subjects of the summary, which are capped: of the later ones
-nothing is reported then.
+nothing is reported then. Owns the database and the counters of one run, and nothing beyond it.
 """
 
 import weakref
@@ -20,8 +20,9 @@ from throttled.analysis.report import Overview, overview
 from throttled.clock import Moment
 from throttled.config.schema import Config
 from throttled.core.pipeline import Pipeline
+from throttled.facts import Facts
 from throttled.log_paths import is_journal
-from throttled.model import Activity, Decision, Event, Evidence, Facts, Report
+from throttled.model import Activity, Decision, Event, Evidence, Report
 from throttled.parse.parser import Parser
 from throttled.sources.history import in_order, reference, with_hosts
 from throttled.sources.parsing import Parsed, parse
@@ -208,13 +209,13 @@ class Replay:
         summary = self.summary
         senders = self._pipeline.senders
         connections = senders.connections
-        due, log = self._due, self._log
+        earliest, due, log = self._due - _BACK, self._due, self._log
         for event in pending:
             at = summary.last = event.time
-            if at >= due or at < due - _BACK:
+            if not earliest <= at < due:
                 yield from self._settle(at)
-                due = self._due
-            step(event, at, log, offset=-1)  # what is not kept needs no lines to be found again
+                earliest, due = self._due - _BACK, self._due
+            step(event, at, log, 0, -1)  # what is not kept needs no lines to be found again
             about = event.message is not None or (connections and event.kind == "connect")
             if about and self._pipeline.engine.ours(event, log):
                 senders.step(event, at)

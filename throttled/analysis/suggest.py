@@ -19,8 +19,9 @@ from throttled.decide.peaks import Rate, Reached, Watch, Watched
 from throttled.decide.protect import Protection
 from throttled.decide.sender_peaks import SenderPeaks
 from throttled.decide.suggest_senders import SenderSuggestion, suggest_senders
+from throttled.facts import Facts
 from throttled.log_paths import is_journal
-from throttled.model import SCOPES, Facts
+from throttled.model import SCOPES
 from throttled.parse.parser import Parser
 from throttled.skipped import Skipped
 from throttled.sources.history import in_order, reference, with_hosts

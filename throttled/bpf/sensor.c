@@ -36,16 +36,12 @@ struct {
 	__type(value, __u64);
 } missed SEC(".maps");
 
-/* A word of the context, loaded as such: clang would join two loads into one of eight bytes, or one
- * from either of two places. The verifier accepts neither. */
-#define WORD(place) (*(volatile __u32 *)&(place))
-
 SEC("sockops")
 int handshake(struct bpf_sock_ops *ops)
 {
 	struct watched *watched;
-	__u32 zero = 0, scope, four;
-	__u64 one = 1, *count, high = 0, low;
+	__u32 zero = 0, scope;
+	__u64 one = 1, *count, high, low;
 
 	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		return 1;
@@ -55,13 +51,7 @@ int handshake(struct bpf_sock_ops *ops)
 	scope = watched->scope[ops->local_port & 0xffff];
 	if (!scope || bpf_get_netns_cookie(ops) != watched->netns)
 		return 1;
-	four = WORD(ops->remote_ip4);
-	if (ops->family == IPV4) {
-		low = pair(bpf_htonl(0xffff), four);
-	} else {
-		high = pair(WORD(ops->remote_ip6[0]), WORD(ops->remote_ip6[1]));
-		low = pair(WORD(ops->remote_ip6[2]), WORD(ops->remote_ip6[3]));
-	}
+	client(ops, &high, &low);
 	/* Without CAP_PERFMON the verifier of Linux 6.1 refuses to store a part of eight bytes of stack
 	 * that hold a number: each eight bytes of the key are stored once, as a whole. */
 	struct source from = { { high, low }, scope - 1 };

@@ -19,7 +19,8 @@ from throttled.config.schema import Config, Notify
 from throttled.control.requests import AddHost, FleetStatus, Ping, Prove, Reach, Status
 from throttled.control.results import Done, FleetResult, StatusResult
 from throttled.errors import ConfigError, NotRunningError, StoreError, ThrottledError
-from throttled.model import SCOPES, Facts, Finding
+from throttled.facts import Facts
+from throttled.model import SCOPES, Finding
 from throttled.store.store import Store
 
 

@@ -15,8 +15,8 @@ from throttled.control import client
 from throttled.control.requests import Request
 from throttled.control.results import Result
 from throttled.errors import ConfigError, StoreError, ThrottledError, UsageError
+from throttled.facts import Facts
 from throttled.log_paths import is_journal
-from throttled.model import Facts
 
 R = TypeVar("R", bound=Result)
 

@@ -9,9 +9,9 @@ from throttled.address import is_named
 from throttled.cli import output, senders
 from throttled.cli.output import moment, number
 from throttled.control.results import ExplainResult, LogText, MeterRow
+from throttled.duration import Duration
 from throttled.log_paths import is_journal
 from throttled.model import DONE, LINES, SCOPES, Decision, Past, Scope, Snapshot
-from throttled.settings import Duration
 
 #: Decisions that are shown without --all.
 _DECISIONS = 5

@@ -27,9 +27,9 @@ from throttled.cli import list_forms, output
 from throttled.cli.options import host_bits
 from throttled.control.canonical import entered
 from throttled.control.requests import Entered
+from throttled.duration import Duration
 from throttled.errors import RefusedError, ThrottledError, UsageError
 from throttled.model import SCOPES, Snapshot
-from throttled.settings import Duration
 
 BYTES = 256 * 1024 * 1024
 LINE = 2000

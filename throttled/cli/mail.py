@@ -18,8 +18,8 @@ from throttled.config.schema import Config
 from throttled.control.requests import MailChange
 from throttled.control.results import ChangeResult
 from throttled.errors import NotPermittedError, UsageError
+from throttled.facts import Facts
 from throttled.host.on_hold import Held, OnHold
-from throttled.model import Facts
 from throttled.operator import mail
 from throttled.operator.audit import recorded
 from throttled.operator.mail import Message

@@ -25,7 +25,7 @@ from throttled.control.requests import (
 from throttled.control.results import ChangeResult, Result
 from throttled.control.wire import decode_request, encode
 from throttled.errors import ConfigError, NotRunningError, RefusedError
-from throttled.model import Facts
+from throttled.facts import Facts
 
 #: Requests for which it matters what is protected.
 _PROTECTION = Explain | Allow | Resolve | Disallow

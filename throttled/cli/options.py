@@ -10,10 +10,10 @@ from click.shell_completion import CompletionItem
 
 from throttled.cli import completion
 from throttled.control.fields import LIST_NAME
+from throttled.duration import Duration
 from throttled.errors import UsageError
 from throttled.host.zone import zone
 from throttled.model import SCOPES
-from throttled.settings import Duration
 
 _Command = Callable[..., Any]
 

@@ -19,10 +19,10 @@ import click
 import msgspec
 
 from throttled.address import is_named
+from throttled.duration import Duration
 from throttled.model import Finding, Rate, Scope
 from throttled.printable import harmless
 from throttled.printable import printable as printable  # noqa: PLC0414 - for the commands
-from throttled.settings import Duration
 
 #: Fields of the protocol that hold wall-clock seconds; 0 means never.
 _TIMES = frozenset(

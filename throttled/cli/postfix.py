@@ -22,9 +22,9 @@ from throttled.config.schema import Config
 from throttled.control.requests import Asked
 from throttled.control.results import Done
 from throttled.errors import HostError, NotPermittedError, RefusedError, StoreError, UsageError
+from throttled.facts import Facts
 from throttled.host import changes, limits, maincf, master, postconf
 from throttled.host.zone import local_zone
-from throttled.model import Facts
 from throttled.operator import connect, postfix
 from throttled.operator import maincf as changing
 from throttled.operator.audit import this_process, user_name

@@ -14,9 +14,9 @@ from throttled.cli.daemon import config, facts, own_logs
 from throttled.cli.options import Command, json_option, zone_option
 from throttled.cli.page_file import HTML, write_page
 from throttled.cli.progress import progress
+from throttled.duration import Duration
 from throttled.host.zone import local_zone
 from throttled.model import Decision, Report
-from throttled.settings import Duration
 
 #: What every decision says, in this order.
 _FIRST = ("time", "action", "subject", "scope", "limit", "level", "until", "why")

@@ -16,8 +16,8 @@ from throttled.control.results import (
     SenderFacts,
     SenderMeterRow,
 )
+from throttled.duration import Duration
 from throttled.model import DONE
-from throttled.settings import Duration
 
 _MODES = {"report": "reported", "throttle": "throttled", "enforce": "throttled or banned"}
 

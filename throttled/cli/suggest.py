@@ -18,10 +18,11 @@ from throttled.config.describe import toml
 from throttled.decide.peaks import Rate
 from throttled.decide.suggest import Bin, Suggestion, Thresholds
 from throttled.decide.suggest_senders import SenderSuggestion
+from throttled.duration import Duration
 from throttled.errors import UsageError
 from throttled.host.zone import local_zone
+from throttled.limits import Count
 from throttled.model import Scope
-from throttled.settings import Count, Duration
 
 _BAR = 19
 _UNITS: dict[Count, str] = {

@@ -11,16 +11,8 @@ from throttled import address, subjects
 from throttled.config.describe import shown
 from throttled.config.places import Key
 from throttled.config.schema import Config, FirewallPorts
-from throttled.settings import (
-    MOST,
-    Count,
-    Duration,
-    Limit,
-    Override,
-    Thresholds,
-    ThrottleRate,
-    duration,
-)
+from throttled.duration import Duration, duration
+from throttled.limits import MOST, Count, Limit, Override, Thresholds, ThrottleRate
 
 _SUFFIX = re.compile(r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 

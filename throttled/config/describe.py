@@ -5,7 +5,7 @@ import re
 
 from msgspec import Struct, inspect
 
-from throttled.settings import Duration
+from throttled.duration import Duration
 
 DURATION = 'a duration such as "90s", "10m", "1h30m", "4h", "1d" or "2w"'
 

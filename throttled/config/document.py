@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from throttled.config.describe import DURATION, allowed, settings, toml
 from throttled.config.schema import Config, FirewallPorts
-from throttled.settings import Limit, Override, Thresholds, ThrottleRate
+from throttled.limits import Limit, Override, Thresholds, ThrottleRate
 
 _WIDTH = 99
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from throttled.config.fields import FilePath, FleetName, OptionalPath, SocketPath
-from throttled.settings import Believe, Duration, duration
+from throttled.duration import Duration, duration
+from throttled.settings import Believe
 
 
 class Fleet(Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ from throttled.config.describe import dotted, shown
 from throttled.config.places import Places
 from throttled.config.schema import Config
 from throttled.errors import ConfigError
-from throttled.settings import default_limits
+from throttled.limits import default_limits
 
 DEFAULT_PATH = "/etc/throttled/throttled.toml"
 

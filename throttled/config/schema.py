@@ -1,9 +1,9 @@
 """The whole configuration file as types: every key with its default, bounds and description.
 
-The sections that deciding needs come from `throttled.settings`; those that say where things are
-(log, Postfix, firewall, store, control socket, metrics) are here. Checks that need more than one
-key are in `checks`. Owns no state. Where words are needed for what a type allows, they are in the
-type's `extra={"form": …}`.
+The sections that deciding needs come from `throttled.settings` and `throttled.limits`; those that
+say where things are (log, Postfix, firewall, store, control socket, metrics) are here. Checks that
+need more than one key are in `checks`. Owns no state. Where words are needed for what a type
+allows, they are in the type's `extra={"form": …}`.
 """
 
 from typing import Annotated, Literal
@@ -21,23 +21,22 @@ from throttled.config.fields import (
     Tag,
 )
 from throttled.config.fleet import Fleet
-from throttled.log_paths import container_journal
-from throttled.model import JOURNAL, SCOPES, Facts, Mode, Scope
+from throttled.duration import Duration, duration
+from throttled.facts import Facts
+from throttled.limits import Limit, default_limits
+from throttled.log_paths import JOURNAL, container_journal
+from throttled.model import SCOPES, Mode, Scope
 from throttled.settings import (
     Accounts,
     Ban,
-    Duration,
     Good,
     Guessing,
-    Limit,
     Network,
     Overload,
     Points,
     Policy,
     Protect,
     Throttle,
-    default_limits,
-    duration,
 )
 
 _POLICY = Policy()

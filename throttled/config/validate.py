@@ -15,7 +15,8 @@ from msgspec import Struct
 from throttled.config.checks import Invalid
 from throttled.config.describe import allowed
 from throttled.config.schema import Config
-from throttled.settings import Duration, Limit, default_limits
+from throttled.duration import Duration
+from throttled.limits import Limit, default_limits
 
 #: What stands here for the words of fail2ban, which many write first.
 _FAIL2BAN = {

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from throttled.control.bulk import Refusal, UnbanManyResult
 from throttled.control.overload import OverloadStatus
 from throttled.histogram import Histogram
+from throttled.limits import LimitMode
 from throttled.model import (
     Action,
     Change,
@@ -22,7 +23,6 @@ from throttled.model import (
     SenderRow,
     Snapshot,
 )
-from throttled.settings import LimitMode
 
 MAX_REPLY = 64 * 1024 * 1024
 

@@ -16,9 +16,17 @@ from msgspec.structs import replace
 from throttled import address
 from throttled.clock import Moment
 from throttled.core.refused import Refused
-from throttled.enforce.backend import Backend
+from throttled.enforce.backend import Applied, Backend
 from throttled.errors import BackendError
-from throttled.model import ACTIONS, RESTRICTING, Action, Applied, Decision, Element, Entry, Scope
+from throttled.model import (
+    ACTIONS,
+    RESTRICTING,
+    Action,
+    Decision,
+    Element,
+    Entry,
+    Scope,
+)
 from throttled.skipped import Skipped
 
 log = logging.getLogger(__name__)

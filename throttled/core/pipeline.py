@@ -31,6 +31,7 @@ from throttled.decide.protect import Protection
 from throttled.decide.senders import Senders
 from throttled.enforce.backend import Backend
 from throttled.errors import StoreError
+from throttled.facts import Facts
 from throttled.model import (
     SCOPES,
     Action,
@@ -38,7 +39,6 @@ from throttled.model import (
     Crossing,
     Decision,
     Entry,
-    Facts,
     NetworkPast,
     Past,
     Scope,

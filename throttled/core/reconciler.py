@@ -21,9 +21,9 @@ from throttled.core.pipeline import Pipeline
 from throttled.core.restoring import Kind, adopt, judge, restore
 from throttled.core.sampling import ENDS, Sampler, used_of
 from throttled.decide.reconcile import missing
-from throttled.enforce.backend import Backend, RulesWatch, cannot_refuse
+from throttled.enforce.backend import Backend, Drift, Ruleset, RulesWatch, cannot_refuse
 from throttled.errors import BackendError, ThrottledError
-from throttled.model import ACTIONS, SCOPES, Drift, Entry, Finding, Ruleset, Scope
+from throttled.model import ACTIONS, SCOPES, Entry, Finding, Scope
 
 log = logging.getLogger("throttled")
 

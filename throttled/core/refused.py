@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from throttled.model import Action, Applied, Entry, FullSet, Scope
+from throttled.enforce.backend import Applied, FullSet
+from throttled.model import Action, Entry, Scope
 
 LIMIT = 100_000
 

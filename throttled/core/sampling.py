@@ -10,8 +10,8 @@ from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
 from throttled.core.restoring import Kind
 from throttled.decide.reconcile import missing
-from throttled.enforce.backend import Backend
-from throttled.model import Fill, Finding
+from throttled.enforce.backend import Backend, Fill
+from throttled.model import Finding
 
 #: Random places of the store per check, and entries at each place.
 _PLACES, _NEIGHBOURS = 16, 8

@@ -11,7 +11,6 @@ from itertools import islice
 from throttled import subjects
 from throttled.address import network_of
 from throttled.decide.escapes import LATE, Escapes
-from throttled.decide.guessing import Guessing
 from throttled.decide.health_checks import HealthChecks
 from throttled.decide.scoped import Scoped
 from throttled.decide.session import Scale, Session, failed, family, proves, unnamed
@@ -50,7 +49,6 @@ class Actions:
         self.checks = HealthChecks(policy.max_clients)
         self.shared = SharedAddresses(streams.hosts.facts)
         self.escapes = Escapes()
-        self.guessing = Guessing(policy.guesses())
         self._evidence: dict[str, Evidence] = {}
         self._activity: Counter[Activity] = Counter()
         self.enforcing = False  # whether anything of it is in a kernel
@@ -139,26 +137,13 @@ class Actions:
             session.harmless += event.count
             return 0
         session.errors += event.count
-        if event.user:
-            state.name(event, at)
-            self._guessed(state, event, at)
-        counted = self.scale.auth_failures(session, event.user, event.count, at)
-        return state.count(state.gauges.auth_failures, event, at, counted)
-
-    def _guessed(self, state: Scoped, event: Event, at: float) -> None:
-        """Count a failed login against its account; against its client, if that is under attack."""
-        account, client = self._account(event.user), event.client
-        value = self.guessing.failed(account, client, at, event.count)
-        if value:
-            state.accuse(client, event, at, value)
-            network = self.guessing.network(account, client)
-            if network:
-                state.accuse(network, event, at, value)
+        self.scale.auth_failures(session, event.user, event.count, at)
+        return state.fail(event, self._account(event.user), at)
 
     def _account(self, user: str) -> str:
         """Return the subject of a login name; "" of none."""
         domain = self._streams.hosts.facts.sasl_domain
-        return subjects.account(subjects.from_log(user), domain) if user else ""
+        return subjects.account_in_log(user, domain) if user else ""
 
     def _login(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
         self._logged_in(state, self._streams.session(event, at, key), event.user, at)
@@ -276,7 +261,7 @@ class Actions:
             state.gauges.add_good_peaks(event.client, at)
         state.good(event.client, at, deliveries, logins)
         if logins:
-            self.guessing.logged_in(self._account(event.user), event.client, at)
+            state.guessing.logged_in(self._account(event.user), event.client, at)
             state.acquit(event.client)
         if state.behind:
             return

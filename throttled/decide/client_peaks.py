@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from throttled.decide.limits import CountGauge, NameGauge
+from throttled.limits import Count
 from throttled.model import Peak, Scope
-from throttled.settings import Count
 
 Gauges = Sequence[CountGauge | NameGauge]
 

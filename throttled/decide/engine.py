@@ -25,6 +25,7 @@ from throttled.decide.session import Scale
 from throttled.decide.streams import Streams
 from throttled.decide.trace import Trace
 from throttled.decide.tried import Tried
+from throttled.facts import Facts
 from throttled.model import (
     LINES,
     SCOPES,
@@ -33,7 +34,6 @@ from throttled.model import (
     Crossing,
     Event,
     Evidence,
-    Facts,
     Line,
     Rate,
     Scope,
@@ -76,8 +76,8 @@ class Engine:
             peaks: whether to note the highest that clients reach, for `peaks`.
         """
         self._peaks = _PEAKS if peaks else 0
-        self._scopes = _scopes(policy, self._peaks)
-        self._behind = _scopes(policy, 0, behind=True)
+        self._guessing = Guessing(policy.guesses())
+        self._scopes, self._behind = self._states(policy), self._states(policy, behind=True)
         self._streams = Streams(facts, self._scopes, self._behind)
         self._actions = Actions(policy, self._streams, peaks=peaks)
         self._trace = Trace(_TRACE, policy.max_clients)
@@ -93,7 +93,8 @@ class Engine:
     @property
     def guessing(self) -> Guessing:
         """Which accounts are guessed from many addresses."""
-        return self._actions.guessing
+        self._flush()
+        return self._guessing
 
     @property
     def now(self) -> float:
@@ -126,10 +127,9 @@ class Engine:
         most = policy.max_clients if names else min(_NAMED, policy.max_clients)
         self._actions.remember_names(_NAMES, most)
         self._actions.scale = Scale(policy.points)
-        self._actions.guessing = self.guessing.reconfigured(policy.guesses())
+        self._guessing = self.guessing.reconfigured(policy.guesses())
         before = self._all()
-        self._scopes = _scopes(policy, self._peaks)
-        self._behind = _scopes(policy, 0, behind=True)
+        self._scopes, self._behind = self._states(policy), self._states(policy, behind=True)
         for state, old in zip(self._all(), before, strict=True):
             state.adopt(old)
         self._streams.scopes(self._scopes, self._behind)
@@ -308,6 +308,7 @@ class Engine:
 
         The kernel's only if it saw something, those behind a proxy only if it did something there.
         """
+        self._flush()
         meters = [gauge.read(client, at) for gauge in self.gauges()]
         meters = [meter for meter in meters if meter.value or not meter.kernel]
         meters += self._guesses(client, at)
@@ -367,6 +368,16 @@ class Engine:
             + sum(table.dropped for table in [*tables, *networks]),
         }
 
+    def _states(self, policy: Policy, *, behind: bool = False) -> dict[Scope, Scoped]:
+        peaks = 0 if behind else self._peaks
+        guessing = self._guessing
+        return {s: Scoped(policy, s, guessing, peaks, behind=behind) for s in SCOPES}
+
+    def _flush(self) -> None:
+        """Count what is to be counted together: somebody looks at it."""
+        for state in self._all():
+            state.flush()
+
     def _all(self) -> tuple[Scoped, ...]:
         return *self._scopes.values(), *self._behind.values()
 
@@ -387,7 +398,3 @@ class Engine:
             further += others
             acquitted += [(client, state.scope) for client in cleared]
         return crossings, further, acquitted
-
-
-def _scopes(policy: Policy, peaks: int, *, behind: bool = False) -> dict[Scope, Scoped]:
-    return {scope: Scoped(policy, scope, peaks, behind=behind) for scope in SCOPES}

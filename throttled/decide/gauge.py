@@ -12,8 +12,8 @@ from throttled.decide.limits import NEVER
 from throttled.decide.overrides import Overrides
 from throttled.decide.tables import Counters, Distinct, Generations
 from throttled.decide.uses import Use
+from throttled.limits import Limit, Override
 from throttled.model import Scope
-from throttled.settings import Limit, Override
 
 TRACKED = 50_000
 #: Bytes are counted in these, rounded up: a meter ends at 8 million.

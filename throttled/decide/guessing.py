@@ -15,14 +15,14 @@ Owns the accounts that failed logins name, who logged in, and which accounts und
 source failed on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from msgspec import Struct
 
 from throttled.address import network_of, version
 from throttled.decide import meter
-from throttled.decide.tables import Distinct, Generations
+from throttled.decide.tables import Distinct, Generations, digest
 from throttled.settings import Guessing as Settings
 
 #: Names tracked, sources of all of them together, and of one: beyond that an account is under
@@ -78,38 +78,31 @@ class Guessing:
             self._sum(known)
         return self
 
-    def failed(self, account: str, client: str, at: float, count: int = 1) -> int:
-        """Count failed logins.
+    def failed(
+        self, client: str, at: float, failures: Iterable[tuple[str, int]]
+    ) -> list[tuple[str, int]]:
+        """Count failed logins of a client.
 
         Args:
-            account: subject.
             client: address.
             at: when.
-            count: how many.
+            failures: the account (subject) and how many, in their order.
 
         Returns:
-            On how many accounts under attack the client failed within the window, at most
-            `accounts` of the settings; 0: this account is not under attack, or the client has good
-            evidence.
+            Those whose account is under attack, with the number of such accounts on which the
+            client failed within the window, at most `accounts` of the settings. None of a client
+            with good evidence.
         """
         source = _source(client)
         tag = hash(source)
         if not self.settings.enabled or self._proven(tag, at):
-            return 0
+            return []
         tick = int(at * self._per_second)
-        known = self._accounts.get(account)
-        if known is None:
-            self._make_room(tick)
-            known = self._accounts[account] = _Account(tick)
-        elif tick > known.tick:
-            self._move(known, tick)
-        self._count(known, tag, tick, count)
-        if known.tries <= self.settings.tries:
-            return 0
-        if not known.reported:
-            known.reported = True
-            self._begun.append(self._target(account, known))
-        return self._failed.add(source, at, account)
+        attacked = [one for one, count in failures if self._attacked(one, tag, tick, count)]
+        if not attacked:
+            return []
+        values = self._failed.add_all(source, at, [digest(account) for account in attacked])
+        return list(zip(attacked, values, strict=True))
 
     def logged_in(self, account: str, client: str, at: float) -> None:
         """Learn of a login: what the client failed before on that account was its owner's.
@@ -189,17 +182,33 @@ class Guessing:
     def _counted(self, failures: int) -> int:
         return min(failures, self.settings.tries_each)
 
+    def _attacked(self, account: str, tag: int, tick: int, count: int) -> bool:
+        """Count failures on an account; return whether it is under attack."""
+        known = self._accounts.get(account)
+        if known is None:
+            self._make_room(tick)
+            known = self._accounts[account] = _Account(tick)
+        elif tick > known.tick:
+            self._move(known, tick)
+        if known.tick - tick <= meter.EIGHTHS:  # else its line came later than the window is long
+            self._count(known, tag, tick, count)
+        if known.tries <= self.settings.tries:
+            return False
+        if not known.reported:
+            known.reported = True
+            self._begun.append(self._target(account, known))
+        return True
+
     def _count(self, known: _Account, tag: int, tick: int, count: int) -> None:
-        before = known.sources.get(tag)
-        if before is None and len(known.sources) >= _OF_ONE:
+        before = known.sources.get(tag, 0)
+        if before:
+            known.tries -= self._counted(meter.total(before))
+        elif len(known.sources) < _OF_ONE:
+            self._sources += 1
+        else:
             return
-        # The meters of an account are at its tick, so is a new one.
-        after, total = meter.add(before or meter.advance(0, known.tick), tick, count)
-        if total:  # else its line came later than the window is long
-            self._sources += before is None
-            known.sources[tag] = after
-            most = self.settings.tries_each
-            known.tries += min(total, most) - min(meter.total(before or 0), most)
+        known.sources[tag], total = meter.add(before, tick, count)
+        known.tries += self._counted(total)
 
     def _move(self, known: _Account, tick: int) -> None:
         """Move an account on to an eighth of the window."""

@@ -8,7 +8,7 @@ Owns the names seen: at most `_NAMES` a log, further ones are distinguished no m
 
 from msgspec import Struct, field
 
-from throttled.model import Facts
+from throttled.facts import Facts
 
 _NAMES = 100
 _LOCALHOST = "localhost"

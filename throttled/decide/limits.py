@@ -23,8 +23,9 @@ from throttled.decide.highest import Peaks
 from throttled.decide.overrides import Overrides
 from throttled.decide.sums import Sums
 from throttled.decide.tables import Counters, Distinct
+from throttled.limits import Count, Limit, ThrottleRate
 from throttled.model import Scope
-from throttled.settings import Count, Good, Limit, Policy, ThrottleRate
+from throttled.settings import Good, Policy
 
 NEVER = 1 << 62
 #: The groups of `Gauges` whose tables are counters.
@@ -88,8 +89,9 @@ class Gauge(Struct, Generic[Table, Crowd]):
         """
         good = self.good.value(subject, at)
         soft, hard = self.plain(subject)
-        soft = threshold(soft, good, self.settings, ban=False) if soft < NEVER else NEVER
-        hard = threshold(hard, good, self.settings, ban=True) if hard < NEVER else NEVER
+        if good:  # of few
+            soft = threshold(soft, good, self.settings, ban=False) if soft < NEVER else NEVER
+            hard = threshold(hard, good, self.settings, ban=True) if hard < NEVER else NEVER
         return soft, hard, good
 
     def plain(self, subject: str) -> tuple[int, int]:

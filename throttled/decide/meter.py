@@ -32,13 +32,14 @@ def add(meter: int, tick: int, count: int) -> tuple[int, int]:
     elif ahead > 0:
         meter = tick << _BITS | (meter << _LANE * ahead) & _MASK
     before = (meter & _MASK) % _SUM
-    if before + count > FULL:
-        count = FULL - before
+    after = before + count
+    if after > FULL:
+        after, count = FULL, FULL - before
     if ahead >= 0:
-        return meter + count, before + count
+        return meter + count, after
     if ahead <= -_LANES:
         return meter, before
-    return meter + (count << -ahead * _LANE), before + count
+    return meter + (count << -ahead * _LANE), after
 
 
 def subtract(meter: int, tick: int, count: int) -> int:

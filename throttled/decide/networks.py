@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from throttled import address
 from throttled.decide.protect import Protection
+from throttled.duration import Duration
 from throttled.model import Crossing, Decision, NetworkPast, Scope
-from throttled.settings import Duration, Policy
+from throttled.settings import Policy
 
 WORDS = {
     "connections": "connections",

@@ -6,7 +6,7 @@ An address that several entries cover has those of the narrowest. Owns no state 
 from collections.abc import Mapping
 
 from throttled import address
-from throttled.settings import Override
+from throttled.limits import Override
 
 
 class Overrides:

@@ -14,7 +14,8 @@ from throttled.decide.highest import Peaks
 from throttled.decide.limits import CountGauge, Meter, NameGauge
 from throttled.decide.sender_peaks import SenderPeaks
 from throttled.decide.tables import Distinct
-from throttled.model import SCOPES, Event, Facts, Scope
+from throttled.facts import Facts
+from throttled.model import SCOPES, Event, Scope
 from throttled.settings import Policy
 
 _NAMES = 256

@@ -8,7 +8,7 @@ forward-confirmed (smtpd_peer.c), so no DNS is needed.
 from collections.abc import Iterable
 
 from throttled import address
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.settings import Protect
 
 #: Loopback, link-local, and what is no client's address.

@@ -34,7 +34,8 @@ from throttled.decide.pending import Pending
 from throttled.decide.place import Place
 from throttled.decide.tables import Generations
 from throttled.decide.uses import Counted, Use, uses_of
-from throttled.model import Event, Facts, Message
+from throttled.facts import Facts
+from throttled.model import Event, Message
 
 CAP = 200_000
 #: Accounts whose names are remembered as first written; recipients that an alias forwards.

@@ -4,17 +4,22 @@ Crossings are kept for each subject and limit: none hides another. They wait for
 them. What is active or was spared is known here, so that a client is not judged again by every
 further line.
 
+Failed logins of one session at one time are counted together: a log that is read behind has many.
+
 Owns the gauges, what is active, the connections that postscreen hands over, and the crossings.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from math import nan
 
-from throttled.address import network_of
+from throttled.address import network_of, version
 from throttled.decide.active import Active, Excuse
 from throttled.decide.allowance import Kind
+from throttled.decide.guessing import Guessing
 from throttled.decide.limits import CountGauge, Gauges, NameGauge, pace
 from throttled.decide.session import family
-from throttled.decide.tables import Generations
+from throttled.decide.tables import Generations, digest
 from throttled.decide.tried import Tried
 from throttled.model import Action, Crossing, Event, Rate, Scope
 from throttled.settings import GUESSING, Policy
@@ -27,16 +32,26 @@ _HANDOVER = 60.0
 class Scoped:
     """The state of one scope."""
 
-    def __init__(self, policy: Policy, scope: Scope, peaks: int, *, behind: bool = False) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        scope: Scope,
+        guessing: Guessing,
+        peaks: int = 0,
+        *,
+        behind: bool = False,
+    ) -> None:
         """Begin with nothing counted.
 
         Args:
             policy: its limits.
             scope: it.
+            guessing: counts failed logins against their accounts, of all scopes.
             peaks: see `Gauges.of`.
             behind: of clients behind a proxy: what they do says nothing of who sends packets here.
         """
         self.scope = scope
+        self.guessing = guessing
         self.behind = behind
         self.gauges = Gauges.of(policy, scope, peaks)
         self.screening = False  # whether there is a postscreen that hands connections over
@@ -47,6 +62,9 @@ class Scoped:
         #: Makes tags of user names and collects them; None: this host is in no fleet.
         self.tried: Tried | None = None
         self._policy = policy
+        #: Failed logins and their accounts that are not counted yet, by session; when that was.
+        self._failures: dict[tuple[str, int, int], list[tuple[Event, str]]] = {}
+        self._failed_at = nan
         self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
         self._further: dict[tuple[str, int, int], Crossing] = {}  # by session
         #: Clients that failed on accounts under attack; those of them that logged in since.
@@ -55,6 +73,7 @@ class Scoped:
 
     def adopt(self, before: "Scoped") -> None:
         """Take over all that another policy leaves as it is."""
+        before.flush()
         self.active, self.now, self.tried = before.active, before.now, before.tried
         self.screening, self.handover = before.screening, before.handover
         self._pending, self._further = before._pending, before._further  # noqa: SLF001 - its own
@@ -86,6 +105,7 @@ class Scoped:
 
     def reset(self, subject: str) -> None:
         """Reset what a subject did."""
+        self.flush()
         limits = {GUESSING}
         for gauge in self.gauges.all():
             limits.add(gauge.limit)
@@ -97,6 +117,7 @@ class Scoped:
 
     def reset_all(self) -> None:
         """Reset what all did."""
+        self._failures = {}
         for gauge in self.gauges.all():
             gauge.table.clear()
             gauge.networks.clear()
@@ -110,12 +131,14 @@ class Scoped:
             The crossings, those that only end their sessions, and the clients that were accused
             and logged in.
         """
+        self.flush()
         drained = list(self._pending.values()), list(self._further.values()), self._acquitted
         self._pending, self._further, self._acquitted = {}, {}, []
         return drained
 
     def good(self, client: str, at: float, deliveries: int, logins: int) -> None:
         """Count good events of a client, and of its network."""
+        self.flush()
         done: tuple[tuple[Kind, int], ...] = ("deliveries", deliveries), ("logins", logins)
         network = network_of(client)
         for kind, count in done:
@@ -148,23 +171,70 @@ class Scoped:
                         self._weigh(gauge, network, value, at, event)
         return count
 
-    def name(self, event: Event, at: float) -> None:
-        """Count a user name that a client tried."""
+    def fail(self, event: Event, account: str, at: float) -> int:
+        """Note failed logins, to be counted with those of the same session and time.
+
+        Args:
+            event: says how many.
+            account: subject; "": no line names it.
+            at: when.
+        """
+        if at != self._failed_at:
+            self.flush()
+            self._failed_at = at
+        session = event.client, event.pid, event.port
+        self._failures.setdefault(session, []).append((event, account))
+        return event.count
+
+    def flush(self) -> None:
+        """Count what `fail` noted."""
+        if self._failures:
+            failures, self._failures = self._failures, {}
+            at = self._failed_at
+            for of_session in failures.values():
+                latest, _ = of_session[-1]
+                if named := [failure for failure in of_session if failure[1]]:
+                    self._names([event for event, _ in named], at)
+                    self._guesses(named, at)
+                count = sum(event.count for event, _ in of_session)
+                self.count(self.gauges.auth_failures, latest, at, count)
+
+    def _guesses(self, failures: list[tuple[Event, str]], at: float) -> None:
+        """Count failed logins against their accounts; against the client, if these are attacked."""
+        event, _ = failures[-1]
+        client, guessing = event.client, self.guessing
+        found = guessing.failed(client, at, [(account, e.count) for e, account in failures])
+        for _, value in found[-1:]:
+            self.accuse(client, event, at, value)
+        if version(client) == 6:
+            networks = [(guessing.network(account, client), value) for account, value in found]
+            for network, value in [each for each in networks if each[0]][-1:]:
+                self.accuse(network, event, at, value)
+
+    def _names(self, events: list[Event], at: float) -> None:
+        """Count the user names that a client tried in a session."""
+        event = events[-1]
         client = event.client
         network = network_of(client)
-        name = self.key(family(event.user) if event.text == _UNEXPLAINED else event.user)
-        if self.tried is not None and isinstance(name, int):
-            self.tried.add(client, self.scope, name, at)
+        names = [self.key(family(e.user) if e.text == _UNEXPLAINED else e.user) for e in events]
+        for name in names if self.tried is not None else ():
+            if self.tried is not None and isinstance(name, int):
+                self.tried.add(client, self.scope, name, at)
+        digests = [digest(name) for name in names]
         for gauge in self.gauges.auth_users:
-            value = gauge.table.add(client, at, name)
+            values = gauge.table.add_all(client, at, digests)
+            value = values[-1]
             if gauge.peaks is not None:
                 gauge.peaks.add(client, value)
-            together = 0
+            together, banned = 0, False
             if value > gauge.least:
                 banned = self._weigh(gauge, client, value, at, event)
-                together = 0 if banned else gauge.networks.value(network, at)
-            elif network:
-                together = gauge.networks.add(network, at, name)
+            # What a client does above its own threshold is not added, see `count`.
+            below = digests[: bisect_right(values, gauge.least)]
+            if network and below:
+                together = gauge.networks.add_all(network, at, below)[-1]
+            elif not banned:
+                together = gauge.networks.value(network, at)
             if together > gauge.network_least:
                 self._weigh(gauge, network, together, at, event)
 
@@ -189,6 +259,7 @@ class Scoped:
 
     def subtract(self, group: list[CountGauge], client: str, then: float, count: int) -> None:
         """Take back what was counted at a time, against a client and its network."""
+        self.flush()
         network = network_of(client)
         for gauge in group:
             gauge.table.subtract(client, then, count)

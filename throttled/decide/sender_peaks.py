@@ -17,8 +17,10 @@ from throttled.decide.highest import Peaks
 from throttled.decide.senders import Senders, stored_as
 from throttled.decide.tables import Distinct
 from throttled.decide.uses import Use
-from throttled.model import Event, Facts
-from throttled.settings import Limit, Policy
+from throttled.facts import Facts
+from throttled.limits import Limit
+from throttled.model import Event
+from throttled.settings import Policy
 
 _CAP = 50_000
 _NAMES = 256

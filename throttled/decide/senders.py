@@ -25,6 +25,8 @@ from throttled.decide.overrides import Overrides
 from throttled.decide.queue import Queue
 from throttled.decide.trace import Trace
 from throttled.decide.uses import Use
+from throttled.facts import Facts
+from throttled.limits import Limit, Override
 from throttled.model import (
     LINES,
     SCOPES,
@@ -32,13 +34,12 @@ from throttled.model import (
     Crossing,
     Decision,
     Event,
-    Facts,
     Line,
     Report,
     Scope,
     SenderDay,
 )
-from throttled.settings import Limit, Override, Policy
+from throttled.settings import Policy
 
 _DAY = 86400.0
 #: Lines remembered for `explain`.

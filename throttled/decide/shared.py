@@ -13,7 +13,7 @@ Owns what private addresses delivered, and which were recognised: until a restar
 
 from throttled import address
 from throttled.decide.tables import Counters, Distinct
-from throttled.model import Facts
+from throttled.facts import Facts
 
 #: Sessions within a day that delivered mail without a login, or login names.
 _DAY = 86400.0

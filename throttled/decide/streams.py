@@ -9,7 +9,8 @@ from throttled.decide.protect import PROXY, Protection
 from throttled.decide.scoped import Scoped
 from throttled.decide.session import Session
 from throttled.decide.tables import Generations
-from throttled.model import Event, Facts, Scope
+from throttled.facts import Facts
+from throttled.model import Event, Scope
 
 #: Sessions known at once in a stream; Postfix runs some hundred smtpd. At the cap those silent the
 #: longest are evicted: their `disconnect` may then count again what their lines had said.

@@ -19,8 +19,9 @@ from msgspec import Struct
 
 from throttled.decide.limits import Gauges, Meter
 from throttled.decide.peaks import Good, Reached, Watched
+from throttled.limits import MOST, Count
 from throttled.model import Scope
-from throttled.settings import MOST, Count, Policy
+from throttled.settings import Policy
 
 _SENDERS = 20
 _DAY = 86400.0

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from throttled.decide.sender_peaks import WatchedSenders
 from throttled.decide.suggest import propose, too_little, up
-from throttled.settings import MOST, MOST_BYTES, AnyCount, Limit, default_limits
+from throttled.limits import MOST, MOST_BYTES, AnyCount, Limit, default_limits
 from throttled.subjects import Of
 
 _ENOUGH = 10

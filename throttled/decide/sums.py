@@ -12,6 +12,7 @@ Owns its numbers.
 """
 
 from collections.abc import Iterable
+from math import nan
 
 from throttled.decide.meter import EIGHTHS
 
@@ -21,7 +22,17 @@ _LANES = EIGHTHS + 1
 class Sums:
     """Sums of one window, by client or network."""
 
-    __slots__ = ("_cap", "_lanes", "_per_second", "_quota", "_tick", "_warm", "dropped")
+    __slots__ = (
+        "_at",
+        "_behind",
+        "_cap",
+        "_lanes",
+        "_per_second",
+        "_quota",
+        "_tick",
+        "_warm",
+        "dropped",
+    )
 
     def __init__(self, within: float, cap: int, threshold: int) -> None:
         """Begin with nothing counted.
@@ -36,29 +47,28 @@ class Sums:
         self._quota = threshold // _LANES
         self._lanes: list[dict[str, int]] = [{} for _ in range(_LANES)]  # the latest first
         self._tick = 0  # number of the latest eighth
+        self._at = nan  # of the latest event counted …
+        self._behind = 0  # … and how many eighths before the latest one that is
         self._warm: dict[str, int] = {}  # totals of keys of which an eighth may be above the quota
         #: Keys dropped before their time, because of the cap.
         self.dropped = 0
 
     def add(self, key: str, at: float, count: int) -> int:
         """Count, and return how many there now are, or 0 where that is not above the threshold."""
-        tick = int(at * self._per_second)
-        if tick > self._tick:
-            self._begin(tick)
-        behind = self._tick - tick
+        if at != self._at:
+            self._move(at)
+        behind = self._behind
         if behind >= _LANES:
             return 0
         lane = self._lanes[behind]
         now = lane[key] = lane.get(key, 0) + count
-        total = self._warm.get(key)
-        if total is not None:
-            total = self._warm[key] = total + count
+        if key in self._warm:
+            self._warm[key] += count
         elif behind or now > self._quota:  # lines may come late
-            total = self._warm[key] = self._sum(key)
+            self._warm[key] = self._sum(key)
         if len(lane) > self._cap:
             self._make_room(behind)
-            total = self._warm.get(key)
-        return total or 0
+        return self._warm.get(key, 0)
 
     def subtract(self, key: str, at: float, count: int) -> None:
         """Count less what was counted at `at`; never below zero."""
@@ -99,6 +109,14 @@ class Sums:
             if key in lane:
                 total += lane[key]
         return total
+
+    def _move(self, at: float) -> None:
+        """Count at another time from now on; not necessarily a later one."""
+        self._at = at
+        tick = int(at * self._per_second)
+        if tick > self._tick:
+            self._begin(tick)
+        self._behind = self._tick - tick
 
     def _begin(self, tick: int) -> None:
         """Begin an eighth of the window."""

@@ -10,8 +10,9 @@ What must not be pushed out by a spray of addresses, good evidence and offences,
 The tables own their entries; nobody else holds them.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import islice
+from math import nan
 from struct import pack, unpack
 from typing import Generic, TypeVar
 
@@ -21,6 +22,7 @@ _add, advance, total = meter.add, meter.advance, meter.total
 
 #: How a name is packed, in bytes: when it was used, then 24 bits of its hash.
 _NAME, _TICK, _HASH, _DIGEST = 8, 5, 3, 0xFFFFFF
+_FIRST = slice(_TICK)  # when the first name was used
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -109,24 +111,43 @@ class Generations(Generic[Key, Value]):
         return before
 
 
-class Counters(Generations[str, int]):
-    """Meters (see `throttled.decide.meter`) of one window, by client."""
+class Windowed(Generations[str, Value]):
+    """What each client did within one window, in eighths.
 
-    __slots__ = ("_per_second",)
+    What follows from the time of an event is worked out when that is another than that of the event
+    before: of the lines of a flood many have the same.
+    """
+
+    __slots__ = ("_at", "_per_second", "_tick")
 
     def __init__(self, within: float, cap: int) -> None:
-        # Nine eighths, so that a meter outlives everything it counts.
+        # Nine eighths, so that an entry outlives everything it counts.
         super().__init__(within * 9 / 8, cap)
         self._per_second = meter.EIGHTHS / within
+        self._at = nan  # of the latest event counted …
+        self._tick = 0  # … and its eighth
+
+    def _move(self, at: float) -> None:
+        """Count at another time from now on; not necessarily a later one."""
+        if at >= self._due:
+            self._rotate(at)
+        self._at = at
+        self._tick = int(at * self._per_second)
+
+
+class Counters(Windowed[int]):
+    """Meters (see `throttled.decide.meter`) of one window, by client."""
+
+    __slots__ = ()
 
     def add(self, key: str, at: float, count: int) -> int:
         """Count, and return how many there now are within the window."""
-        if at >= self._due:
-            self._rotate(at)
+        if at != self._at:
+            self._move(at)
         value = self._young.get(key)
         if value is None:
             value = self._make_room(key, at) or 0
-        self._young[key], total = _add(value, int(at * self._per_second), count)
+        self._young[key], total = _add(value, self._tick, count)
         return total
 
     def subtract(self, key: str, at: float, count: int) -> None:
@@ -146,7 +167,7 @@ class Counters(Generations[str, int]):
         return meter.eighths(advance(self.get(key) or 0, int(at * self._per_second)))
 
 
-class Distinct(Generations[str, bytes]):
+class Distinct(Windowed[bytes]):
     """How many distinct names each client used within a window.
 
     A name is kept as 24 bits of its hash and the eighth in which it was last used, the oldest
@@ -154,12 +175,11 @@ class Distinct(Generations[str, bytes]):
     `most` latest names are kept, so that a count is right up to `most`, whatever came before.
     """
 
-    __slots__ = ("_now", "_oldest", "_per_second", "_tick", "more", "most")
+    __slots__ = ("_late", "_newest", "_now", "_oldest", "more", "most")
 
     def __init__(self, within: float, cap: int, most: int) -> None:
-        super().__init__(within * 9 / 8, cap)
-        self._per_second = meter.EIGHTHS / within
-        self._begin(0)
+        super().__init__(within, cap)
+        self._newest = 0  # the latest eighth so far
         self.most = most
         #: How many names of a client are kept beyond `most`, at a time; None: no more.
         self.more: Callable[[str, float], int] | None = None
@@ -170,50 +190,59 @@ class Distinct(Generations[str, bytes]):
         Args:
             key: the client.
             at: when.
-            name: it, or its tag (`throttled.decide.tried`), whose hash is the tag itself.
+            name: see `digest`.
         """
-        if at >= self._due:
-            self._rotate(at)
-        tick = int(at * self._per_second)
-        if tick != self._tick:
-            self._begin(tick)
-        before = self._young.get(key)
-        if before is None:
-            before = self._make_room(key, at) or b""
-        now, digest = self._now, (hash(name) & _DIGEST).to_bytes(_HASH)
-        place = before.find(digest)
-        if place < 0 and before[-_NAME:-_HASH] <= now:
-            names = before + now + digest
-        elif place % _NAME == _TICK and before[place - _TICK : place] == now:
-            names = before
-        else:
-            names = _used(before, now + digest)
-        count = len(names) // _NAME
-        if count > self.most or names[:_TICK] < self._oldest:
-            names = self._latest(names, key, at)
-            count = len(names) // _NAME
+        return self.add_all(key, at, (digest(name),))[-1]
+
+    def add_all(self, key: str, at: float, digests: Sequence[bytes]) -> list[int]:
+        """Count names, and return how many distinct ones there are after each of them.
+
+        Args:
+            key: the client.
+            at: when.
+            digests: of the names, see `digest`.
+        """
+        if at != self._at:
+            self._move(at)
+        names = self._young.get(key)
+        if names is None:
+            names = self._make_room(key, at) or b""
+        if names[_FIRST] < self._oldest:
+            names = names[_expired(names, 0, self._oldest) :]
+        now, late, most = self._now, self._late, _NAME * self.most
+        counts = []
+        for each in digests:
+            place = names.find(each)
+            if place < 0 and not late:
+                names += now + each
+            elif place % _NAME != _TICK or names[place - _TICK : place] != now:
+                names = _used(names, now + each)
+            if len(names) > most:
+                names = self._latest(names, key, at)
+            counts.append(len(names) // _NAME)
         self._young[key] = names
-        return count
+        return counts
 
     def _latest(self, names: bytes, key: str, at: float) -> bytes:
-        """Return those names of a client that are kept."""
-        start = max(0, len(names) - self.most * _NAME)
-        if start and self.more is not None:
-            start = max(0, start - self.more(key, at) * _NAME)
-        return names[_expired(names, start, self._oldest) :]
+        """Return those names of a client that are kept, of more than `most`."""
+        more = 0 if self.more is None else self.more(key, at)
+        return names[max(0, len(names) - (self.most + more) * _NAME) :]
 
-    def _begin(self, tick: int) -> None:
-        """Remember an eighth as it is packed, and the oldest of the window that ends with it."""
-        self._tick = tick
+    def _move(self, at: float) -> None:
+        super()._move(at)
+        tick = self._tick
+        self._late = tick < self._newest
+        self._newest = max(tick, self._newest)
+        # As they are packed: this eighth, and the oldest of the window that ends with it.
         self._now = tick.to_bytes(_TICK)
         self._oldest = max(0, tick - meter.EIGHTHS).to_bytes(_TICK)
 
     def remove(self, key: str, name: str | int) -> None:
         """Count a name or its tag no more."""
-        digest = hash(name) & _DIGEST
+        removed = hash(name) & _DIGEST
         for generation in (self._young, self._old):
             if key in generation:
-                others = [n for n in _numbers(generation[key]) if n & _DIGEST != digest]
+                others = [n for n in _numbers(generation[key]) if n & _DIGEST != removed]
                 generation[key] = pack(f">{len(others)}Q", *others)
 
     def value(self, key: str, at: float) -> int:
@@ -221,6 +250,11 @@ class Distinct(Generations[str, bytes]):
         names = self.get(key) or b""
         oldest = max(0, int(at * self._per_second) - meter.EIGHTHS).to_bytes(_TICK)
         return (len(names) - _expired(names, 0, oldest)) // _NAME
+
+
+def digest(name: str | int) -> bytes:
+    """Return what `Distinct` knows of a name, or of its tag: see `throttled.decide.tried`."""
+    return (hash(name) & _DIGEST).to_bytes(_HASH)  # the hash of a tag is the tag itself
 
 
 def _expired(names: bytes, start: int, oldest: bytes) -> int:

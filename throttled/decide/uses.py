@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from throttled.limits import Used
 from throttled.model import Message
-from throttled.settings import Used
 
 Counted = Literal[Used, "connections"]
 

@@ -24,19 +24,10 @@ from msgspec import Struct
 
 from throttled import address
 from throttled.enforce.allowance import Allowance, Waiting, whole
+from throttled.enforce.backend import Applied, Ruleset
 from throttled.enforce.cover import Cover
 from throttled.enforce.memory import Key, Memory
-from throttled.model import (
-    RESTRICTING,
-    SCOPES,
-    Action,
-    Applied,
-    Entry,
-    Finding,
-    Rate,
-    Ruleset,
-    Scope,
-)
+from throttled.model import RESTRICTING, SCOPES, Action, Entry, Finding, Rate, Scope
 
 #: Longest wait of a message, seconds: clients give up after 30 s, some sooner.
 _LONGEST = 20

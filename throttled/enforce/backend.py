@@ -1,13 +1,76 @@
-"""What every backend can do. The contract suite in tests/contract holds each one to it.
+"""What every backend can do, and what goes in and comes out of it.
 
-A backend owns the state in the kernel and remembers none of it: what is asked is read back from
-the kernel. Methods block, for milliseconds; `dump` yields in pieces so that a loop can continue.
+The contract suite in tests/contract holds each one to it. A backend owns the state in the kernel
+and remembers none of it: what is asked is read back from the kernel. Methods block, for
+milliseconds; `dump` yields in pieces so that a loop can continue.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
-from throttled.model import Applied, Drift, Element, Entry, Fill, Finding, Ruleset
+from msgspec import Struct
+
+from throttled.model import Action, Element, Entry, Finding, Scope
+
+
+class Drift(Struct, frozen=True):
+    """What another program changed of our elements and rules; all empty: nothing."""
+
+    entries: tuple[Entry, ...] = ()  # elements added, changed or removed; their times mean nothing
+    rules: bool = False  # something else than elements: all that is static is to be set up again
+    lost: bool = False  # which elements is not known: all of them are to be compared
+
+
+class Fill(Struct, frozen=True):
+    """How full a set of the kernel is."""
+
+    name: str
+    scope: Scope
+    action: Action
+    used: int  # what has expired may count for a minute more
+    size: int
+
+
+class Answers(Struct, frozen=True):
+    """How Postfix's policy requests are answered."""
+
+    over: Literal["hold", "defer"] = "hold"  # what becomes of mail that may not wait
+    ban: Literal["hold", "defer"] = "defer"  # … of mail of a banned account or inside host
+    waiting: int = 4  # messages of one subject that may wait at a time
+    #: Addresses whose entries are policy answers, not elements of the kernel: mynetworks …
+    inside: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()  # … but for these: loopback and this host's own
+    proxied: bool = False  # some clients come by a proxy: entries of addresses are answers too
+
+
+class Ruleset(Struct, frozen=True):
+    """The static part of what a backend enforces; changing it leaves the elements alone."""
+
+    ports: dict[Scope, tuple[int, ...]]
+    protected: tuple[str, ...]  # subjects never touched
+    rate: int  # new connections that a throttled subject may open in `per`
+    per: float  # seconds
+    burst: int
+    size: int  # elements that each set may hold
+    expected: int = 0  # elements that are about to come: sets that are made have room for them
+    answers: Answers = Answers()
+    #: At the ports of submission, refuse by a TCP reset what else is dropped, up to a rate.
+    reject: bool = False
+
+
+class FullSet(Struct, frozen=True):
+    """A set of the kernel that refused an element because it holds as many as it may."""
+
+    name: str
+    scope: Scope
+    action: Action
+
+
+class Applied(Struct, frozen=True):
+    """What became of a batch. Elements not named in `failed` are active."""
+
+    failed: tuple[tuple[Entry, str], ...] = ()  # (entry, error)
+    full: frozenset[FullSet] = frozenset()  # `failed` names what did not fit
 
 
 class RulesWatch(Protocol):

@@ -12,9 +12,9 @@ from itertools import chain
 
 from throttled import address
 from throttled.enforce.answers import PolicyAnswers
-from throttled.enforce.backend import Backend, RulesWatch
+from throttled.enforce.backend import Applied, Backend, Fill, Ruleset, RulesWatch
 from throttled.enforce.cover import Cover
-from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
+from throttled.model import Element, Entry, Finding
 
 
 class Dispatch:

@@ -12,20 +12,9 @@ from contextlib import suppress
 
 from throttled import address, subjects
 from throttled.enforce import entries
+from throttled.enforce.backend import Applied, Fill, FullSet, Ruleset
 from throttled.errors import BackendError
-from throttled.model import (
-    ACTIONS,
-    SCOPES,
-    Action,
-    Applied,
-    Element,
-    Entry,
-    Fill,
-    FullSet,
-    Rate,
-    Ruleset,
-    Scope,
-)
+from throttled.model import ACTIONS, SCOPES, Action, Element, Entry, Rate, Scope
 
 _ELEMENTS = 100_000
 #: Seconds between searches for expired elements when full: 10 ms each time.

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Set as AbstractSet
 from typing import Generic
 
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.batch import Failure, Groups, Packed, fit, missing
 from throttled.enforce.sets import SetId
 from throttled.errors import BackendError
-from throttled.model import Ruleset
 
 
 class SetBackend(ABC, Generic[Packed]):

@@ -14,7 +14,8 @@ from typing import NamedTuple, cast
 
 from throttled import address
 from throttled.enforce import entries
-from throttled.model import ACTIONS, SCOPES, Action, Entry, Rate, Ruleset, Scope
+from throttled.enforce.backend import Ruleset
+from throttled.model import ACTIONS, SCOPES, Action, Entry, Rate, Scope
 
 _NAME = re.compile(
     rf"({'|'.join(SCOPES)})_({'|'.join(ACTIONS)})([46])(?:_(\d{{1,3}}))?(?:_(\d+[a-z]\d+))?"

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 
 from throttled.core.pipeline import Pipeline
 from throttled.decide.escapes import Escape
-from throttled.enforce.backend import Backend
+from throttled.enforce.backend import Backend, Ruleset
 from throttled.enforce.sockets import listened
 from throttled.errors import BackendError
-from throttled.model import Entry, Facts, Finding, Ruleset
+from throttled.facts import Facts
+from throttled.model import Entry, Finding
 
 #: Subjects of which it is asked whether the kernel has them.
 _ASKED = 16

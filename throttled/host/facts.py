@@ -17,10 +17,11 @@ from msgspec.structs import replace
 
 from throttled import address
 from throttled.errors import HostError
+from throttled.facts import Facts, Service, Spool
 from throttled.host import addresses, mynetworks, postconf, relays, services
 from throttled.host.postconf import Instance, split
 from throttled.maincf.asking import DATA, RECIPIENT, disconnected
-from throttled.model import Facts, Scope, Service, Spool
+from throttled.model import Scope
 
 #: Where syslog daemons write it: Debian's way, and Red Hat's.
 LOG_FILES = ("/var/log/mail.log", "/var/log/maillog")

@@ -7,8 +7,9 @@ service of ours: nobody can flood it from outside.
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 
+from throttled.facts import Service, Spool
 from throttled.host.postconf import Entry, Instance, split
-from throttled.model import Scope, Service, Spool
+from throttled.model import Scope
 
 #: Where /etc/services is missing or too old: RFC 5321, RFC 6409, RFC 8314.
 _PORTS = {"smtp": 25, "submission": 587, "smtps": 465, "submissions": 465, "urd": 465}

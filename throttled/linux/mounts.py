@@ -1,4 +1,4 @@
-"""Mounted file systems, as this process sees them."""
+"""Mounted file systems, as this process sees them. Owns no state."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -13,8 +13,8 @@ docs/monitoring.md describes it. A subject that crossed a limit whose mode is "r
 import re
 
 from throttled.address import is_named
+from throttled.duration import Duration
 from throttled.model import Decision, Report, Snapshot
-from throttled.settings import Duration
 
 _PLAIN = re.compile(r"[A-Za-z0-9.:/@_+-]+")
 

@@ -13,6 +13,7 @@ from throttled import address
 from throttled.control.requests import Ban, Entered, Throttle
 from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
+from throttled.duration import Duration
 from throttled.errors import RefusedError, StoreError
 from throttled.model import (
     DONE,
@@ -26,7 +27,6 @@ from throttled.model import (
     Snapshot,
 )
 from throttled.operator.desk import Desk, scopes_of
-from throttled.settings import Duration
 
 log = logging.getLogger(__name__)
 

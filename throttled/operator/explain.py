@@ -13,6 +13,7 @@ from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
 from throttled.decide.limits import Meter
 from throttled.decide.overload import known_good
+from throttled.duration import Duration
 from throttled.errors import SourceError
 from throttled.model import SCOPES, Decision, Event, Line, Snapshot
 from throttled.operator.allow import rows as allowlist
@@ -20,7 +21,6 @@ from throttled.operator.desk import Desk
 from throttled.operator.inside import inside
 from throttled.operator.list import count_packets
 from throttled.operator.senders import facts, next_step, refuse_invisible, visible
-from throttled.settings import Duration
 from throttled.tail.readback import lines_at
 
 #: Accounts that are named at most.

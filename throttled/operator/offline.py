@@ -20,8 +20,8 @@ from throttled.decide.protect import Protection
 from throttled.enforce.backend import Backend
 from throttled.enforce.registry import choose, present, with_answers
 from throttled.errors import StoreError
+from throttled.facts import Facts
 from throttled.host.zone import local_zone
-from throttled.model import Facts
 from throttled.operator.answer import answer
 from throttled.operator.audit import Trail, this_process
 from throttled.operator.desk import Desk

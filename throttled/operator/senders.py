@@ -26,10 +26,11 @@ from throttled.control.results import (
 from throttled.control.server import Peer
 from throttled.decide.gauge import SenderMeter
 from throttled.decide.guessing import Target
+from throttled.duration import Duration
 from throttled.errors import NotPermittedError
 from throttled.model import Action, Decision, SenderDay, SenderRow, Snapshot
 from throttled.operator.desk import Desk
-from throttled.settings import GUESSING, Duration
+from throttled.settings import GUESSING
 from throttled.store.store import Filter
 
 _DAY = 86400.0

@@ -13,11 +13,11 @@ from throttled.control.requests import Unban
 from throttled.control.results import ChangeResult
 from throttled.control.server import Peer
 from throttled.decide.ladder import OPERATOR
+from throttled.duration import Duration
 from throttled.enforce.backend import Backend
 from throttled.errors import BackendError, RefusedError, StoreError
 from throttled.model import DONE, RESTRICTING, Decision, Element, Entry, Scope, Snapshot
 from throttled.operator.desk import Desk, scopes_of
-from throttled.settings import Duration
 from throttled.store.store import Filter
 
 log = logging.getLogger(__name__)

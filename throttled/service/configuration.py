@@ -15,10 +15,12 @@ from throttled.address import LOOPBACK
 from throttled.config.load import load
 from throttled.config.schema import Config
 from throttled.decide.protect import Protection
+from throttled.enforce.backend import Answers, Ruleset
 from throttled.errors import ConfigError, StoreError
+from throttled.facts import Facts
 from throttled.host.facts import gather
 from throttled.host.files import Fingerprint, fingerprint
-from throttled.model import Answers, Facts, Mode, Ruleset, Scope
+from throttled.model import Mode, Scope
 from throttled.service import last_facts
 from throttled.store.store import Store
 

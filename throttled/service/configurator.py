@@ -11,7 +11,7 @@ from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
 from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.service.configuration import LiveConfiguration
 from throttled.service.host_watch import HostWatch
 from throttled.service.overload import Overload

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from throttled.errors import HostError
+from throttled.facts import Facts
 from throttled.host.addresses import AddressWatch
 from throttled.host.files import FileWatch
-from throttled.model import Facts
 from throttled.service.configuration import LiveConfiguration
 
 log = logging.getLogger("throttled")

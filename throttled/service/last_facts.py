@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from throttled.errors import StoreError
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,9 @@ from throttled.enforce.admission.protocol import Admission
 from throttled.enforce.admission.registry import choose
 from throttled.enforce.sockets import opened
 from throttled.errors import StoreError
+from throttled.facts import Facts
 from throttled.health.overload import findings
-from throttled.model import SCOPES, Decision, Facts, Finding, Scope
+from throttled.model import SCOPES, Decision, Finding, Scope
 
 log = logging.getLogger("throttled")
 

@@ -17,7 +17,7 @@ from throttled.core.protected import Protected
 from throttled.core.reconciler import Reconciler
 from throttled.core.reopening import StoreFile
 from throttled.decide.listed import Lists
-from throttled.enforce.backend import Backend
+from throttled.enforce.backend import Backend, Ruleset
 from throttled.enforce.registry import answers
 from throttled.enforce.sockets import connections
 from throttled.errors import StoreError
@@ -31,7 +31,7 @@ from throttled.health.silence import Silence, logged
 from throttled.host.on_hold import OnHold
 from throttled.host.zone import local_zone
 from throttled.metrics.server import MetricsServer
-from throttled.model import Finding, Report, Ruleset
+from throttled.model import Finding, Report
 from throttled.notify.hook import Hook
 from throttled.notify.journal import Journal
 from throttled.operator.desk import Desk, Running

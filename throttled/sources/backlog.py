@@ -25,8 +25,9 @@ from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
 from throttled.decide.engine import Engine
 from throttled.errors import SourceError, StoreError
+from throttled.facts import Facts
 from throttled.log_paths import is_journal
-from throttled.model import Event, Evidence, Facts
+from throttled.model import Event, Evidence
 from throttled.sources.logs import Logs
 from throttled.store.good import MEMORY, day_of
 from throttled.store.store import StoredPosition

@@ -16,7 +16,8 @@ from throttled.clock import now
 from throttled.config import schema
 from throttled.core.pipeline import Pipeline
 from throttled.errors import BackendError
-from throttled.model import SCOPES, Decision, Facts, Finding, Scope
+from throttled.facts import Facts
+from throttled.model import SCOPES, Decision, Finding, Scope
 from throttled.sources.sensor import Sensor
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 
 from throttled.decide.hosts import local
+from throttled.facts import Facts
 from throttled.log_paths import is_journal
-from throttled.model import Facts
 from throttled.parse.parser import Parser
 from throttled.tail import siblings
 from throttled.tail.archive import pieces, read_log

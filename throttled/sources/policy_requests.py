@@ -24,8 +24,9 @@ from throttled.core.pipeline import Pipeline
 from throttled.enforce.answers import PASS, UNRECORDED, Answer
 from throttled.enforce.cover import Cover
 from throttled.enforce.dispatch import Dispatch
+from throttled.facts import Facts, Spool
 from throttled.host.on_hold import Held, OnHold
-from throttled.model import Decision, Facts, Finding, Report, Scope, Spool
+from throttled.model import Decision, Finding, Report, Scope
 from throttled.parse.policy_request import Request, event
 from throttled.sources.policy_sockets import PolicySockets
 
@@ -214,7 +215,7 @@ class PolicyRequests:
         """Return whose a message is; nothing of mail from outside."""
         found = []
         if request.user:
-            found.append(subjects.account(subjects.from_log(request.user), self._facts.sasl_domain))
+            found.append(subjects.account_in_log(request.user, self._facts.sasl_domain))
         if request.client in self._inside and request.client not in self._apart:
             found.append(request.client)
         if found and (domain := subjects.domain(subjects.from_log(request.sender))):

@@ -25,9 +25,10 @@ from time import monotonic
 from msgspec import Struct
 
 from throttled.enforce.answers import PASS
+from throttled.facts import Spool
 from throttled.linux.processes import parent
 from throttled.linux.unix_socket import BoundSocket, credentials
-from throttled.model import POLICY_SOCKET, Finding, Spool
+from throttled.model import POLICY_SOCKET, Finding
 from throttled.parse.policy_request import Reader, Request, RequestError, answer
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from throttled.decide.queue import Queue
 from throttled.errors import HostError
+from throttled.facts import Spool
 from throttled.host.command import run
 from throttled.linux.unix_socket import is_bound
-from throttled.model import Spool
 from throttled.parse.queue_file import listed, read
 
 log = logging.getLogger(__name__)

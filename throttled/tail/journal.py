@@ -34,8 +34,7 @@ from time import gmtime, monotonic, strftime, time
 from throttled.errors import SourceError
 from throttled.linux.failures import unreadable
 from throttled.linux.timer import Timer
-from throttled.log_paths import container_of
-from throttled.model import JOURNAL
+from throttled.log_paths import JOURNAL, container_of
 from throttled.tail.lines import MAX_LINE
 from throttled.tail.position import Batch, Position, State
 from throttled.tail.sdjournal import Reader

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from throttled.decide.engine import Engine
-from throttled.model import Crossing, Event, Facts
+from throttled.facts import Facts
+from throttled.model import Crossing, Event
 from throttled.settings import Policy
 
 A = "198.51.100.7"

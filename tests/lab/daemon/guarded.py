@@ -25,10 +25,9 @@ from lab.network.netns import (
     until,
 )
 from lab.network.packets import ip6, opening
-from throttled.enforce.backend import Backend
+from throttled.enforce.backend import Backend, Ruleset
 from throttled.enforce.memory import Memory
 from throttled.enforce.registry import choose
-from throttled.model import Ruleset
 
 #: Behind the server: it forwards to it, and mail for it is none of its business.
 INSIDE4 = "203.0.113.1"

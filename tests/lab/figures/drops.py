@@ -25,11 +25,11 @@ from lab.network.netns import SERVER4, Namespace, directory, pair
 from lab.network.packets import syn
 from lab.programs.bpf_runs import transmit
 from throttled.bpf.libbpf import ATTACH_XDP, XDP_NATIVE, Object, Program
-from throttled.enforce.backend import Backend
+from throttled.enforce.backend import Backend, Ruleset
 from throttled.enforce.iptables.backend import Iptables
 from throttled.enforce.nftables.backend import Nftables
 from throttled.enforce.xdp.backend import Xdp
-from throttled.model import Entry, Ruleset
+from throttled.model import Entry
 
 _FIRST = "198.18.0.1"
 _BANNED = 10_000

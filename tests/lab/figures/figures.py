@@ -47,8 +47,9 @@ from lab.mail import logs
 from lab.mail.journald import SOCKET, Journald, private_mounts
 from lab.mail.postfix import Lab, lab
 from lab.network import netns
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.nftables.backend import Nftables
-from throttled.model import Entry, Ruleset
+from throttled.model import Entry
 
 
 def line_to_drop(options: Options) -> list[Row]:

@@ -15,10 +15,10 @@ from lab.figures.rig import Options, Row, addresses
 from lab.machine.bpffs import bpffs
 from lab.machine.legacy import legacy_path
 from lab.network import netns
-from throttled.enforce.backend import Backend
+from throttled.enforce.backend import Backend, Ruleset
 from throttled.enforce.registry import choose
 from throttled.enforce.xdp import backend as xdp
-from throttled.model import Entry, Ruleset
+from throttled.model import Entry
 
 NAMES = ("nftables", "iptables", "xdp")
 _RULESET = Ruleset({"mx": (25,)}, (), rate=10, per=60.0, burst=10, size=2_000_000)

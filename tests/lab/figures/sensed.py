@@ -18,7 +18,7 @@ from lab.network import netns
 from lab.network.netns import SERVER4, Namespace
 from throttled.bpf.libbpf import Program
 from throttled.decide.engine import Engine
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.settings import Policy
 from throttled.sources.sensor import Sensor
 from throttled.sources.sensor_maps import SOURCES

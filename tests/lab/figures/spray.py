@@ -14,8 +14,10 @@ import psutil
 from lab.figures.rig import Options, Row
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.dryrun import DryRun
-from throttled.model import Decision, Facts, Ruleset
+from throttled.facts import Facts
+from throttled.model import Decision
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store

@@ -8,12 +8,14 @@ from throttled.clock import Moment
 from throttled.config.fleet import Fleet as Settings
 from throttled.core.fleet import Fleet
 from throttled.core.pipeline import Pipeline
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.dryrun import DryRun
+from throttled.facts import Facts
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import Add, Names, Up
 from throttled.fleet.wire import Entry, Row, Seal
 from throttled.health.fleet import findings
-from throttled.model import Decision, Facts, Ruleset
+from throttled.model import Decision
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store, StoredPosition

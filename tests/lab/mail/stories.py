@@ -14,7 +14,8 @@ from pathlib import Path
 
 from throttled.analysis.replay import Replay
 from throttled.config.schema import Config
-from throttled.model import Decision, Facts
+from throttled.facts import Facts
+from throttled.model import Decision
 
 #: Midnight, at which stories begin; their times are seconds since.
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC).timestamp()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from throttled import model
 from throttled.analysis.limits import Reader, stored
+from throttled.facts import Facts
 from throttled.maincf.evidence import Evidence
-from throttled.model import Facts, Peak
+from throttled.model import Peak
 from throttled.store.store import Store
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()

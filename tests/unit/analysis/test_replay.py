@@ -12,7 +12,8 @@ from throttled.config.load import loads
 from throttled.config.schema import Config
 from throttled.decide.engine import Engine
 from throttled.errors import SourceError
-from throttled.model import Decision, Facts, Report
+from throttled.facts import Facts
+from throttled.model import Decision, Report
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 

@@ -17,7 +17,8 @@ from throttled.decide.suggest import Suggestion, Thresholds
 from throttled.decide.suggest_senders import Pair, SenderPeak, SenderSuggestion
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import SourceError
-from throttled.model import Facts, SenderDay
+from throttled.facts import Facts
+from throttled.model import SenderDay
 from throttled.parse.parser import Parser
 from throttled.store.store import Store
 

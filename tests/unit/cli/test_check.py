@@ -11,7 +11,8 @@ import pytest
 from throttled.cli.check import _overload
 from throttled.config.schema import Config
 from throttled.control.results import Done
-from throttled.model import Facts, Finding, Service
+from throttled.facts import Facts, Service
+from throttled.model import Finding
 from throttled.store.store import Store
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from throttled.cli import explained
 from throttled.control.requests import Explain
 from throttled.control.results import AllowRow, ExplainResult, LogText, MeterRow
-from throttled.model import JOURNAL, Decision, Past, Rate, Scope, Snapshot
+from throttled.log_paths import JOURNAL
+from throttled.model import Decision, Past, Rate, Scope, Snapshot
 
 if TYPE_CHECKING:
     from unit.cli.conftest import Cli, Daemon

@@ -7,22 +7,16 @@ from msgspec.structs import replace
 
 from throttled.config import checks
 from throttled.config.schema import Config, Firewall, FirewallPorts, Log, Metrics
-from throttled.settings import (
+from throttled.duration import Duration, duration
+from throttled.limits import (
     AnyCount,
-    Ban,
-    Duration,
-    Guessing,
     Limit,
-    Network,
-    Overload,
     Override,
-    Protect,
     Thresholds,
-    Throttle,
     ThrottleRate,
     default_limits,
-    duration,
 )
+from throttled.settings import Ban, Guessing, Network, Overload, Protect, Throttle
 
 MINUTE = duration("1m")
 

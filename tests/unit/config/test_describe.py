@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from throttled.config.describe import DURATION, allowed, dotted, shown, toml
 from throttled.config.fields import LimitName
 from throttled.config.schema import Config, Firewall
-from throttled.settings import Duration, Override, Thresholds, duration
+from throttled.duration import Duration, duration
+from throttled.limits import Override, Thresholds
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from throttled.config import describe, document
 from throttled.config.schema import Config, FirewallPorts
-from throttled.settings import Limit, Override, Thresholds, default_limits, duration
+from throttled.duration import duration
+from throttled.limits import Limit, Override, Thresholds, default_limits
 
 ROOT = Path(__file__).resolve().parents[3]
 

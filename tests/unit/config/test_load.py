@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from throttled.config import document
 from throttled.config.load import load, loads, read
 from throttled.config.schema import Config
+from throttled.duration import duration
 from throttled.errors import ConfigError
-from throttled.settings import Limit, Thresholds, default_limits, duration
+from throttled.limits import Limit, Thresholds, default_limits
 
 
 def error(text: str) -> str:

@@ -7,7 +7,8 @@ import pytest
 from msgspec import Meta, Struct, ValidationError, convert
 
 from throttled.config.schema import Config, Firewall, Log, Metrics
-from throttled.model import JOURNAL, Facts
+from throttled.facts import Facts
+from throttled.log_paths import JOURNAL
 from throttled.settings import Policy
 
 

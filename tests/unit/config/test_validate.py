@@ -6,7 +6,7 @@ import pytest
 
 from throttled.config import validate
 from throttled.config.describe import DURATION
-from throttled.settings import Duration
+from throttled.duration import Duration
 
 GOOD: list[dict[str, Any]] = [
     {},

@@ -7,7 +7,8 @@ import pytest
 from throttled.clock import Moment
 from throttled.core import behind
 from throttled.core.pipeline import Pipeline
-from throttled.model import Entry, Facts, Service
+from throttled.facts import Facts, Service
+from throttled.model import Entry
 
 LINE = "postfix/smtpd[7]: connect from unknown[{}]"
 NOW = Moment(2_000_000_000.0, 5_000.0)

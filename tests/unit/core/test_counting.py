@@ -10,9 +10,12 @@ from throttled.clock import Moment
 from throttled.core.counting import Counting, Counts, Unbanned
 from throttled.decide.engine import Engine
 from throttled.decide.senders import Senders
-from throttled.model import Event, Facts
+from throttled.duration import duration
+from throttled.facts import Facts
+from throttled.limits import Limit, default_limits
+from throttled.model import Event
 from throttled.parse.parser import Parser
-from throttled.settings import Limit, Policy, default_limits, duration
+from throttled.settings import Policy
 from throttled.skipped import Skipped
 
 WALL, BOOT = 1_796_000_000.0, 50_000_000.0

@@ -13,10 +13,11 @@ from throttled.core import extended
 from throttled.core.inbox import BURST, PEERS, SLICE
 from throttled.core.outbox import CLEARED, unbanned_all_offline
 from throttled.decide.protect import Protection
+from throttled.facts import Facts
 from throttled.fleet import frames, wire
 from throttled.fleet.frames import Down, Names, Up
 from throttled.fleet.wire import Ban, Entry, Row, Seal, Unban
-from throttled.model import Decision, Evidence, Facts, Scope
+from throttled.model import Decision, Evidence, Scope
 from throttled.store.store import StoredPosition
 
 A, B = "198.51.100.7", "203.0.113.9"

@@ -14,7 +14,8 @@ from throttled.core.known_good import KnownGood
 from throttled.core.recorder import Recorder
 from throttled.decide.protect import Protection
 from throttled.errors import StoreError
-from throttled.model import Decision, Evidence, Facts, Scope
+from throttled.facts import Facts
+from throttled.model import Decision, Evidence, Scope
 from throttled.skipped import Skipped
 from throttled.store.store import Store
 

@@ -11,17 +11,17 @@ from throttled.core import maintenance as upkeep
 from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
 from throttled.decide.client_peaks import noted
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
+from throttled.facts import Facts
 from throttled.model import (
     Action,
     Decision,
     Entry,
     Event,
-    Facts,
     Message,
     Report,
-    Ruleset,
     SenderDay,
     Snapshot,
 )

@@ -20,27 +20,25 @@ from throttled.clock import Moment, now
 from throttled.core.pipeline import Pipeline
 from throttled.decide.ladder import Ruling
 from throttled.decide.protect import Protection
+from throttled.enforce.backend import Applied, Fill, Ruleset
 from throttled.errors import BackendError, StoreError
+from throttled.facts import Facts, Service
 from throttled.health.senders import SenderReporter
+from throttled.limits import default_limits
 from throttled.model import (
-    Applied,
     Crossing,
     Decision,
     Element,
     Entry,
     Event,
     Evidence,
-    Facts,
-    Fill,
     Finding,
     Rate,
-    Ruleset,
     Scope,
-    Service,
 )
 from throttled.notify import line
 from throttled.parse.parser import Parser
-from throttled.settings import Guessing, Policy, default_limits
+from throttled.settings import Guessing, Policy
 from throttled.store.store import Filter, Store, StoredPosition
 
 WALL = 1_796_000_000.0  # 2026-11-30 00:53:20 UTC

@@ -11,9 +11,11 @@ from lab.network.netns import DEADMAN
 from throttled.clock import Moment, now
 from throttled.core.pipeline import Pipeline
 from throttled.core.reconciler import Reconciler
+from throttled.enforce.backend import Drift, Fill, Ruleset
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import StoreError
-from throttled.model import Decision, Drift, Entry, Facts, Fill, Ruleset
+from throttled.facts import Facts
+from throttled.model import Decision, Entry
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store

@@ -3,7 +3,8 @@
 import pytest
 
 from throttled.core.refused import Refused
-from throttled.model import Action, Applied, Entry, FullSet, Scope
+from throttled.enforce.backend import Applied, FullSet
+from throttled.model import Action, Entry, Scope
 
 BANS, OTHERS = FullSet("mx_ban4", "mx", "ban"), FullSet("mx_ban6", "mx", "ban")
 SLOW = FullSet("mx_throttle4", "mx", "throttle")

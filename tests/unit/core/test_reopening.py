@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
 from throttled.core.reopening import StoreFile, reopen
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.dryrun import DryRun
-from throttled.model import Decision, Facts, Ruleset
+from throttled.facts import Facts
+from throttled.model import Decision
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store

@@ -8,8 +8,10 @@ import pytest
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
 from throttled.core.sampling import Sampler
+from throttled.enforce.backend import Fill, Ruleset
 from throttled.enforce.dryrun import DryRun
-from throttled.model import Decision, Entry, Facts, Fill, Ruleset
+from throttled.facts import Facts
+from throttled.model import Decision, Entry
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store

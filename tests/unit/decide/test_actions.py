@@ -8,8 +8,11 @@ from msgspec.structs import replace
 from lab.daemon.events import EMPTY, A, B, auth, engine, event, run, session, value
 from throttled.decide.client_peaks import noted
 from throttled.decide.engine import Engine
-from throttled.model import Event, Evidence, Facts, Message, Service
-from throttled.settings import Limit, Points, Policy, duration
+from throttled.duration import duration
+from throttled.facts import Facts, Service
+from throttled.limits import Limit
+from throttled.model import Event, Evidence, Message
+from throttled.settings import Points, Policy
 
 PROXIED = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx", "haproxy")
 LOGGED_IN = {"auth": (1, 2), "commands": (1, 2)}

@@ -5,7 +5,8 @@ from msgspec.structs import replace
 from lab.daemon.events import A, engine, event, run
 from throttled.decide.client_peaks import noted, recorded, watched
 from throttled.decide.engine import Engine
-from throttled.model import Facts, Peak
+from throttled.facts import Facts
+from throttled.model import Peak
 from throttled.settings import Policy
 
 

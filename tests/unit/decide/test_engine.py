@@ -10,8 +10,11 @@ from msgspec.structs import replace
 from lab.daemon.events import A, B, auth, engine, event, run, value
 from throttled.address import network_of
 from throttled.decide.tried import Tried
-from throttled.model import Crossing, Event, Facts, Line, Message, Rate, Service
-from throttled.settings import Accounts, Limit, Points, Policy, default_limits, duration
+from throttled.duration import duration
+from throttled.facts import Facts, Service
+from throttled.limits import Limit, default_limits
+from throttled.model import Crossing, Event, Line, Message, Rate
+from throttled.settings import Accounts, Points, Policy
 
 UNPROVEN = ("connect", "screened", "hangup", "lost_connection", "timeout", "peak", "saturated")
 

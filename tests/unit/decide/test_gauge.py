@@ -6,8 +6,9 @@ from msgspec.structs import replace
 from throttled.decide.gauge import Gauge, SenderMeter
 from throttled.decide.limits import NEVER
 from throttled.decide.uses import Use
+from throttled.duration import duration
+from throttled.limits import AnyCount, Limit, Override
 from throttled.model import Scope
-from throttled.settings import AnyCount, Limit, Override, duration
 from throttled.subjects import Of
 
 ALICE, BOB = "account:alice", "account:bob"

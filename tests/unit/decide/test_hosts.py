@@ -2,7 +2,7 @@ import pytest
 
 from throttled.decide import hosts as module
 from throttled.decide.hosts import Hosts, this_one
-from throttled.model import Facts
+from throttled.facts import Facts
 
 FACTS = Facts(hostnames=frozenset({"MX.Example.com", "short"}))
 

@@ -6,11 +6,13 @@ from msgspec.structs import replace
 from throttled.decide.ladder import Ladder, offences
 from throttled.decide.limits import NEVER
 from throttled.decide.protect import Protection
+from throttled.duration import duration
 from throttled.errors import RefusedError
+from throttled.facts import Facts
+from throttled.limits import Limit, ThrottleRate
 from throttled.model import (
     Crossing,
     Decision,
-    Facts,
     Line,
     NetworkPast,
     Past,
@@ -18,7 +20,7 @@ from throttled.model import (
     Scope,
     Snapshot,
 )
-from throttled.settings import Limit, Policy, ThrottleRate, duration
+from throttled.settings import Policy
 
 NOW = 1_800_000_000.0
 DAY = 86400.0

@@ -2,16 +2,9 @@ from msgspec.structs import replace
 
 from throttled.decide.limits import NEVER, Gauges, Meter, pace
 from throttled.decide.sums import Sums
-from throttled.settings import (
-    Limit,
-    Network,
-    Override,
-    Policy,
-    Thresholds,
-    ThrottleRate,
-    default_limits,
-    duration,
-)
+from throttled.duration import duration
+from throttled.limits import Limit, Override, Thresholds, ThrottleRate, default_limits
+from throttled.settings import Network, Policy
 
 
 def test_defaults_of_both_scopes() -> None:

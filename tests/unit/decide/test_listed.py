@@ -7,7 +7,8 @@ import pytest
 from throttled.decide.ladder import Ladder
 from throttled.decide.listed import Listed, Lists
 from throttled.decide.protect import Protection
-from throttled.model import Facts, Past, Rate
+from throttled.facts import Facts
+from throttled.model import Past, Rate
 from throttled.settings import Policy
 
 NOW = 1_800_000_000.0

@@ -3,8 +3,11 @@ from msgspec.structs import replace
 
 from throttled.decide.networks import Judge, above, exempt, fresh
 from throttled.decide.protect import Protection
-from throttled.model import Crossing, Decision, Facts, NetworkPast, Rate
-from throttled.settings import Network, Policy, ThrottleRate, duration
+from throttled.duration import duration
+from throttled.facts import Facts
+from throttled.limits import ThrottleRate
+from throttled.model import Crossing, Decision, NetworkPast, Rate
+from throttled.settings import Network, Policy
 
 NOW = 1_800_000_000.0
 N = "2001:db8:bad:1::/64"

@@ -1,5 +1,5 @@
 from throttled.decide.overrides import Overrides
-from throttled.settings import Override
+from throttled.limits import Override
 
 NARROW, WIDE, SIX = Override(soft=3), Override(soft=30, hard=90), Override(enabled=False)
 

@@ -2,8 +2,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from throttled.decide.peaks import Rate, Scoped, Watch
-from throttled.model import Event, Facts, Message, Scope
-from throttled.settings import Limit, Policy, duration
+from throttled.duration import duration
+from throttled.facts import Facts
+from throttled.limits import Limit
+from throttled.model import Event, Message, Scope
+from throttled.settings import Policy
 
 STRANGER = "203.0.113.7"
 DELIVERED = {"data": (1, 1), "commands": (5, 5)}

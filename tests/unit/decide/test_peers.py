@@ -7,7 +7,8 @@ from throttled.decide.ladder import Ladder
 from throttled.decide.networks import Key
 from throttled.decide.peers import EXEMPT, UNBANS, PeerBan, PeerRuling, Peers
 from throttled.decide.protect import Protection
-from throttled.model import Action, Crossing, Facts, Past
+from throttled.facts import Facts
+from throttled.model import Action, Crossing, Past
 from throttled.settings import Believe, Policy, Protect
 
 NOW = 1_800_000_000.0

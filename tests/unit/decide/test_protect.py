@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from throttled import address
 from throttled.decide.protect import Protection
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.settings import Protect
 
 FACTS = Facts(

@@ -17,7 +17,8 @@ from throttled.decide import owners, place
 from throttled.decide import queue as room
 from throttled.decide.queue import Queue
 from throttled.decide.uses import Use
-from throttled.model import Event, Facts, Message
+from throttled.facts import Facts
+from throttled.model import Event, Message
 from throttled.parse.parser import Parser
 
 FACTS = Facts(

@@ -6,16 +6,11 @@ from lab.daemon.events import A, B, auth, engine, event, run, session, value
 from throttled.decide.engine import Engine
 from throttled.decide.scoped import Scoped
 from throttled.decide.tried import Tried
-from throttled.model import Event, Facts, Rate
-from throttled.settings import (
-    Guessing,
-    Limit,
-    Points,
-    Policy,
-    ThrottleRate,
-    default_limits,
-    duration,
-)
+from throttled.duration import duration
+from throttled.facts import Facts
+from throttled.limits import Limit, ThrottleRate, default_limits
+from throttled.model import Event, Rate
+from throttled.settings import Guessing, Points, Policy
 
 
 def test_a_64_counts_what_its_addresses_do_wrong() -> None:
@@ -430,7 +425,7 @@ def test_a_login_acquits() -> None:
 
 
 def test_a_login_acquits_behind_a_proxy_too() -> None:
-    scoped = Scoped(Policy(), "submission", 0, behind=True)
+    scoped = Scoped(Policy(), "submission", engine().guessing, behind=True)
     scoped.accuse(A, auth("boss"), 1000.0, 1)
     scoped.acquit(A)
     assert [scoped.drain(), scoped.drain()] == [([], [], [A]), ([], [], [])]
@@ -516,3 +511,35 @@ def test_names_are_collected_for_the_fleet_under_any_policy() -> None:
     under.reconfigure(Policy())
     run([auth("boss")], under=under)
     assert tried.drain() == [(A, "submission", [tried.tag("boss")])]
+
+
+def failures(under: Engine) -> int:
+    """Return how many failed logins the meters of a client show."""
+    meters = under.meters(A, 1000.0)
+    return next(m.value for m in meters if (m.limit, m.scope) == ("auth", "submission"))
+
+
+def test_failures_of_one_time_are_counted_when_somebody_asks() -> None:
+    under = engine()
+    for user in ("boss", "chief", "boss"):
+        under.step(auth(user), 1000.0)
+    assert failures(under) == 3
+    under.step(auth("owner"), 1000.0)
+    under.reconfigure(Policy())
+    assert failures(under) == 4
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_failures_not_counted_yet_are_reset_too(*, everybody: bool) -> None:
+    under = engine()
+    under.step(auth("boss"), 1000.0)
+    under.reset_all() if everybody else under.reset(A)
+    assert failures(under) == 0
+
+
+def test_a_login_excuses_nothing_that_crossed_at_the_same_time_before() -> None:
+    login = event("login", pid=2, instance="postfix/submission", user="boss")
+    twelve = [*(auth("boss", pid=1) for _ in range(11)), login]
+    (crossing,) = run(twelve)
+    assert (crossing.limit, crossing.action, crossing.value) == ("auth", "throttle", 11)
+    assert run(twelve[::-1]) == []

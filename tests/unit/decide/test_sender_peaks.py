@@ -5,8 +5,10 @@ from msgspec.structs import replace
 
 from throttled.decide import sender_peaks as room
 from throttled.decide.sender_peaks import SenderPeaks, WatchedSenders
-from throttled.model import Facts
-from throttled.settings import Accounts, Limit, Override, Policy, default_limits, duration
+from throttled.duration import duration
+from throttled.facts import Facts
+from throttled.limits import Limit, Override, default_limits
+from throttled.settings import Accounts, Policy
 from unit.decide.test_senders import DAY, Host
 
 BOUNCES = default_limits()["account-bounces"]

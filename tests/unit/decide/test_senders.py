@@ -9,8 +9,11 @@ from msgspec.structs import replace
 from throttled.decide import senders as room
 from throttled.decide.active import Excuse, InForce
 from throttled.decide.senders import Senders
-from throttled.model import Decision, Event, Facts, Line, Message, Report, Scope
-from throttled.settings import Accounts, Limit, Override, Policy, default_limits, duration
+from throttled.duration import duration
+from throttled.facts import Facts
+from throttled.limits import Limit, Override, default_limits
+from throttled.model import Decision, Event, Line, Message, Report, Scope
+from throttled.settings import Accounts, Policy
 
 HOUR, DAY = 3600.0, 86400.0
 

@@ -4,7 +4,8 @@ import pytest
 
 from lab.daemon.events import A, engine, event, run
 from throttled.decide.shared import SharedAddresses
-from throttled.model import Event, Facts, Service
+from throttled.facts import Facts, Service
+from throttled.model import Event
 
 INGRESS, BOT, GATEWAY = "10.0.0.2", "10.0.0.66", "10.0.0.1"
 SERVICE = Service("/etc/postfix", "25", "smtpd", "postfix", 25, "mx")

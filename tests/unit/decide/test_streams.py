@@ -3,8 +3,9 @@
 from msgspec.structs import replace
 
 from lab.daemon.events import A, B, engine, event, run, value
-from throttled.model import Facts, Service
-from throttled.settings import Policy, default_limits
+from throttled.facts import Facts, Service
+from throttled.limits import default_limits
+from throttled.settings import Policy
 
 
 def test_scopes_are_counted_apart() -> None:

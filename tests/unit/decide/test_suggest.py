@@ -5,8 +5,10 @@ from msgspec.structs import replace
 
 from throttled.decide.peaks import Watch
 from throttled.decide.suggest import Sender, Suggestion, pleasant, propose, suggest
+from throttled.duration import duration
+from throttled.limits import Limit, default_limits
 from throttled.model import Event
-from throttled.settings import Limit, Policy, default_limits, duration
+from throttled.settings import Policy
 from unit.decide.test_peaks import STRANGER, event, mail, watch
 
 WEEK = 7 * 86400.0

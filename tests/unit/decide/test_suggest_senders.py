@@ -2,7 +2,8 @@ import pytest
 
 from throttled.decide.sender_peaks import WatchedSenders
 from throttled.decide.suggest_senders import Pair, SenderPeak, SenderSuggestion, suggest_senders
-from throttled.settings import Limit, default_limits, duration
+from throttled.duration import duration
+from throttled.limits import Limit, default_limits
 
 DAY = 86400.0
 BOUNCES = default_limits()["account-bounces"]

@@ -18,8 +18,11 @@ from throttled.address import network_of
 from throttled.decide.engine import Engine
 from throttled.decide.sums import Sums
 from throttled.decide.tables import Counters, Distinct
-from throttled.model import Event, Facts
-from throttled.settings import Duration, Limit, Network, Policy
+from throttled.duration import Duration
+from throttled.facts import Facts
+from throttled.limits import Limit
+from throttled.model import Event
+from throttled.settings import Network, Policy
 
 T = 80.0  # an eighth of it is ten seconds
 SOFT, MULTIPLE = 2, 2
@@ -145,3 +148,34 @@ def test_names_that_are_removed_are_not_counted(
             least = model.within([each], clock - T, names=True)
             most = model.within([each], clock - T * 9 / 8 - 1e-6, names=True)
             assert least <= table.value(each, clock) <= most
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0] * 6 + [1.0, 30.0, 200.0]),
+            CLIENTS,
+            st.sampled_from(["auth_failure"] * 6 + ["login", "connect"]),
+            st.sampled_from(["", "u", "v", "w", "x", "y", "z"]),
+            st.integers(1, 3),
+        ),
+        min_size=10,
+        max_size=60,
+    )
+)
+def test_what_comes_at_one_time_counts_as_if_it_came_one_by_one(
+    history: list[tuple[float, str, str, str, int]],
+) -> None:
+    alone, together = Engine(POLICY, Facts()), Engine(POLICY, Facts())
+    clock = 1000.0
+    crossed: set[tuple[str, str]] = set()
+    for pause, client, kind, user, pid in history:
+        clock += pause
+        one = event(kind, client, pid, user)
+        for under in (alone, together):
+            under.step(one, clock)
+        crossed |= {(c.subject, c.limit) for c in alone.drain().crossings}
+    assert {(c.subject, c.limit) for c in together.drain().crossings} == crossed
+    for client in {client for _, client, *_ in history}:
+        for subject in (client, network_of(client)):
+            assert together.meters(subject, clock) == alone.meters(subject, clock)

@@ -4,7 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from throttled.enforce.answers import PASS, PolicyAnswers
-from throttled.model import Answers, Entry, Rate, Ruleset, Scope
+from throttled.enforce.backend import Answers, Ruleset
+from throttled.model import Entry, Rate, Scope
 
 RULESET = Ruleset({}, ("203.0.113.0/24",), rate=1, per=1.0, burst=2, size=1000)
 ALICE, HOST = "account:alice", "198.51.100.20"

@@ -6,10 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from throttled.enforce import memory
+from throttled.enforce.backend import Answers, Ruleset
 from throttled.enforce.dispatch import Dispatch
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
-from throttled.model import Answers, Element, Entry, Ruleset
+from throttled.model import Element, Entry
 
 ANSWERS = Answers(inside=("198.51.100.0/24", "127.0.0.0/8"), apart=("127.0.0.0/8", "198.51.100.1"))
 RULESET = Ruleset({}, (), rate=1, per=60.0, burst=1, size=1000, answers=ANSWERS)

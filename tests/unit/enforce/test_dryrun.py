@@ -3,8 +3,9 @@
 import pytest
 
 from throttled.enforce import memory
+from throttled.enforce.backend import Applied, Ruleset
 from throttled.enforce.dryrun import DryRun
-from throttled.model import Applied, Entry, Ruleset
+from throttled.model import Entry
 
 RULESET = Ruleset({}, (), rate=1, per=60.0, burst=1, size=1_000_000)
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from throttled.enforce.backend import Applied, Ruleset
 from throttled.enforce.memory import Memory
-from throttled.model import Applied, Entry, Rate, Ruleset
+from throttled.model import Entry, Rate
 
 RULESET = Ruleset({}, (), rate=1, per=60.0, burst=1, size=1000)
 

@@ -4,8 +4,9 @@ from hypothesis import strategies as st
 
 from throttled import address
 from throttled.enforce import sets
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.sets import BASE, SetId
-from throttled.model import ACTIONS, SCOPES, Entry, Rate, Ruleset
+from throttled.model import ACTIONS, SCOPES, Entry, Rate
 
 ids = st.builds(
     lambda scope, action, version, prefix, rate: SetId(

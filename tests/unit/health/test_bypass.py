@@ -8,10 +8,12 @@ import pytest
 from throttled.clock import Moment
 from throttled.core.pipeline import Pipeline
 from throttled.decide.protect import Protection
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
+from throttled.facts import Facts, Service
 from throttled.health import bypass
-from throttled.model import Decision, Element, Entry, Facts, Finding, Ruleset, Service
+from throttled.model import Decision, Element, Entry, Finding
 from throttled.parse.parser import Parser
 from throttled.settings import Policy, Protect
 from throttled.store.store import Store

@@ -9,8 +9,9 @@ from throttled.core.pipeline import Pipeline
 from throttled.core.reopening import StoreFile
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, StoreError
+from throttled.facts import Facts
 from throttled.health.enforcement import EnforcementReporter
-from throttled.model import Facts, Finding, Scope
+from throttled.model import Finding, Scope
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.store.store import Store

@@ -14,11 +14,12 @@ import pytest
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
 from throttled.decide.protect import Protection
+from throttled.facts import Facts
 from throttled.health.clients import ClientReporter
 from throttled.health.findings import worst
 from throttled.health.growth import Growth
 from throttled.health.logs import LogReporter
-from throttled.model import Facts, Finding
+from throttled.model import Finding
 from throttled.settings import Policy
 from throttled.sources.logs import Logs
 

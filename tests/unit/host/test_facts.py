@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from lab.mail.maincf import configure
-from lab.network.netns import namespace
+from lab.network.netns import Namespace, namespace
 from throttled.errors import HostError
+from throttled.facts import Facts, Service
 from throttled.host.facts import gather
-from throttled.model import Facts, Service
 
 MAIN = """\
 maillog_file = /var/log/postfix.log
@@ -156,15 +156,11 @@ def test_relays_that_do_not_resolve_for_once_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_network_namespace_with_its_own_addresses(tmp_path: Path) -> None:
+def test_a_network_namespace_with_its_own_addresses(networked: Namespace, tmp_path: Path) -> None:
     directory = configure(tmp_path, "", MASTER)
-    with namespace("facts") as host:
-        host.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
-        host.run("ip", "link", "set", "eth0", "up", "addrgenmode", "none")
-        host.run("ip", "address", "add", "198.51.100.7/24", "dev", "eth0")
-        host.run("ip", "route", "add", "default", "via", "198.51.100.1")
-        facts = host.call(gather, [directory])
-    assert facts.own == {"127.0.0.1", "::1", "198.51.100.7"}
+    networked.run("ip", "route", "add", "default", "via", "198.51.100.1")
+    facts = networked.call(gather, [directory])
+    assert facts.own == {"127.0.0.1", "::1", "198.51.100.7", "2001:db8::7"}
     assert facts.gateways == {"198.51.100.1"}
     assert set(facts.mynetworks) == facts.own  # mynetworks_style = host
     assert facts.warnings == ()

@@ -8,9 +8,10 @@ import pytest
 
 from lab.mail.maincf import configure
 from lab.network.netns import namespace
+from throttled.facts import Service, Spool
 from throttled.host import postconf
 from throttled.host.services import alike, services, spool
-from throttled.model import Scope, Service, Spool
+from throttled.model import Scope
 
 
 @pytest.fixture

@@ -1,31 +1,19 @@
 """Addresses and routes of a real network namespace."""
 
 import errno
-from collections.abc import Iterator
 from socket import AF_INET6, inet_aton, inet_pton
 
 import pytest
 
-from lab.network.netns import Namespace, namespace
+from lab.network.netns import Namespace
 from throttled.linux import rtnetlink
 from throttled.linux.rtnetlink import Address, Route
 
 
-@pytest.fixture
-def host() -> Iterator[Namespace]:
-    with namespace("rtnetlink") as made:
-        made.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
-        made.run("ip", "link", "set", "eth1", "addrgenmode", "none", "up")
-        made.run("ip", "link", "set", "eth0", "addrgenmode", "none", "up")
-        made.run("ip", "address", "add", "198.51.100.7/24", "dev", "eth0")
-        made.run("ip", "address", "add", "2001:db8::7/64", "dev", "eth0", "nodad")
-        yield made
-
-
 @pytest.mark.root
-def test_addresses_are_ours_also_of_a_point_to_point_link(host: Namespace) -> None:
-    host.run("ip", "address", "add", "192.0.2.1", "peer", "192.0.2.2", "dev", "eth0")
-    found = host.call(lambda: set(rtnetlink.addresses()))
+def test_addresses_are_ours_also_of_a_point_to_point_link(networked: Namespace) -> None:
+    networked.run("ip", "address", "add", "192.0.2.1", "peer", "192.0.2.2", "dev", "eth0")
+    found = networked.call(lambda: set(rtnetlink.addresses()))
     assert found == {
         Address(inet_aton("127.0.0.1"), 8),
         Address(inet_pton(AF_INET6, "::1"), 128),
@@ -36,15 +24,15 @@ def test_addresses_are_ours_also_of_a_point_to_point_link(host: Namespace) -> No
 
 
 @pytest.mark.root
-def test_routes_of_every_table_with_all_their_hops(host: Namespace) -> None:
+def test_routes_of_every_table_with_all_their_hops(networked: Namespace) -> None:
     for route in (
         "default via 198.51.100.1 table 1000",
         "203.0.113.0/24 nexthop via 198.51.100.3 nexthop via 198.51.100.4",
         "192.0.2.0/25 via inet6 2001:db8::2",
         "unreachable default table 101",
     ):
-        host.run("ip", "route", "add", *route.split())
-    found = host.call(lambda: list(rtnetlink.routes()))
+        networked.run("ip", "route", "add", *route.split())
+    found = networked.call(lambda: list(rtnetlink.routes()))
     one, three, four = (inet_aton(f"198.51.100.{n}") for n in (1, 3, 4))
     for wanted in (
         Route(0, (one,)),

@@ -18,12 +18,12 @@ import pytest
 from lab.network import netns
 from lab.programs import http_sink, smtp_sink
 from throttled.config.schema import Notify
+from throttled.duration import Duration, duration
 from throttled.errors import ThrottledError
 from throttled.model import Decision, Finding, Report
 from throttled.notify import child
 from throttled.notify.channel import Message
 from throttled.notify.hook import EVENTS, Hook
-from throttled.settings import Duration, duration
 
 SOON = Duration(0.05)
 STARTED = Duration(1.0)  # within this a shell has started what it is to leave behind

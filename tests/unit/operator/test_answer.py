@@ -17,8 +17,9 @@ from lab.daemon.in_process import BOUND, A, B, Lab, live
 from throttled.clock import Moment, now
 from throttled.control import requests
 from throttled.control.results import ChangeResult, ImportResult
+from throttled.enforce.backend import Drift
 from throttled.errors import BackendError
-from throttled.model import Decision, Drift, Entry, Scope
+from throttled.model import Decision, Entry, Scope
 from throttled.notify.journal import NOTICE
 from throttled.service import configurator
 from throttled.store.store import Store

@@ -16,9 +16,11 @@ from throttled.control.requests import List
 from throttled.control.server import Peer
 from throttled.core import behind
 from throttled.core.pipeline import Pipeline
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError, RefusedError, UsageError
-from throttled.model import Action, Decision, Element, Entry, Facts, Ruleset
+from throttled.facts import Facts
+from throttled.model import Action, Decision, Element, Entry
 from throttled.operator.desk import Desk, Running
 from throttled.operator.list import active_rows
 from throttled.operator.unknown import refuse_unknown_limit

@@ -2,8 +2,9 @@
 
 import pytest
 
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.dryrun import DryRun
-from throttled.model import SCOPES, Entry, Ruleset, Snapshot
+from throttled.model import SCOPES, Entry, Snapshot
 from throttled.operator.unban import blocking, exempt_until, exemptions, sentence, unbanned
 
 A = "198.51.100.7"

@@ -27,7 +27,8 @@ from throttled.errors import (
     RefusedError,
     ThrottledError,
 )
-from throttled.model import Facts, Finding, Mode
+from throttled.facts import Facts
+from throttled.model import Finding, Mode
 from throttled.service.configuration import LiveConfiguration, Options
 from throttled.service.daemon import Daemon
 from throttled.service.runtime import Runtime

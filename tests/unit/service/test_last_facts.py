@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from throttled.model import Facts, Service
+from throttled.facts import Facts, Service
 from throttled.service import last_facts as known
 from throttled.store.store import Store
 

@@ -11,12 +11,12 @@ import pytest
 
 from throttled.clock import Moment
 from throttled.config.schema import Notify
+from throttled.duration import Duration
 from throttled.errors import StoreError
 from throttled.model import Finding
 from throttled.notify.channel import Message
 from throttled.notify.hook import Hook
 from throttled.service.last_mail import LastMail
-from throttled.settings import Duration
 from throttled.store.known import Known
 from throttled.store.store import Store
 

@@ -14,7 +14,8 @@ from throttled.core.pipeline import Pipeline
 from throttled.decide.protect import Protection
 from throttled.enforce.admission.memory import Memory
 from throttled.enforce.admission.protocol import AdmissionCounts
-from throttled.model import Facts, Scope, Service
+from throttled.facts import Facts, Service
+from throttled.model import Scope
 from throttled.parse.parser import Parser
 from throttled.service.overload import Overload, wanted
 from throttled.settings import Overload as Settings

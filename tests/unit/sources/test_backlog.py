@@ -14,7 +14,8 @@ import pytest
 
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
-from throttled.model import Facts, Past
+from throttled.facts import Facts
+from throttled.model import Past
 from throttled.parse.parser import Parser
 from throttled.settings import Policy
 from throttled.sources import backlog as module

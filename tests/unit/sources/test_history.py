@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from throttled.errors import SourceError
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.sources.history import in_order, reference, rotated, with_hosts
 
 

@@ -15,7 +15,7 @@ from lab.machine.limits import no_descriptors
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
 from throttled.health.logs import LogReporter
-from throttled.model import JOURNAL
+from throttled.log_paths import JOURNAL
 from throttled.sources.logs import Logs
 from throttled.store.store import StoredPosition
 from throttled.tail import file

@@ -13,10 +13,14 @@ from msgspec.structs import replace
 from throttled.clock import now
 from throttled.core.pipeline import Pipeline
 from throttled.decide.protect import Protection
+from throttled.duration import duration
+from throttled.enforce.backend import Answers, Ruleset
 from throttled.enforce.dispatch import Dispatch
 from throttled.enforce.dryrun import DryRun
-from throttled.model import Answers, Decision, Entry, Facts, Report, Ruleset, Service, Spool
-from throttled.settings import Limit, Policy, duration
+from throttled.facts import Facts, Service, Spool
+from throttled.limits import Limit
+from throttled.model import Decision, Entry, Report
+from throttled.settings import Policy
 from throttled.sources import policy_requests, policy_sockets
 from throttled.sources.policy_requests import PolicyRequests
 

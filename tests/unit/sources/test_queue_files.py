@@ -8,7 +8,7 @@ import pytest
 
 from throttled.decide.queue import Queue
 from throttled.errors import HostError
-from throttled.model import Facts, Spool
+from throttled.facts import Facts, Spool
 from throttled.sources import queue_files
 
 FACTS = Facts(mynetworks=("127.0.0.0/8", "198.51.100.0/24"))

@@ -25,8 +25,8 @@ from lab.mail.journald import PROGRAM, SOCKET, Journald, private_mounts
 from lab.network import netns
 from throttled.analysis.limits import Reader
 from throttled.errors import SourceError
-from throttled.log_paths import container_journal
-from throttled.model import JOURNAL, Facts
+from throttled.facts import Facts
+from throttled.log_paths import JOURNAL, container_journal
 from throttled.operator.fatal import Watch
 from throttled.parse.parser import Parser
 from throttled.sources import history

@@ -11,7 +11,8 @@ from throttled.analysis.fail2ban.bans import OldBan
 from throttled.analysis.fail2ban.jails import PERMANENT, Jail
 from throttled.config.describe import toml
 from throttled.decide.listed import WIDEST
-from throttled.settings import MOST, Duration, default_limits
+from throttled.duration import Duration
+from throttled.limits import MOST, default_limits
 
 #: The longest that a ban may last, and a limit may look back: as `config.checks`.
 _LONGEST = 24 * 86400.0

@@ -16,7 +16,7 @@ from throttled import address
 from throttled.analysis.fail2ban.filters import Filter
 from throttled.analysis.fail2ban.jails import PERMANENT, Jail
 from throttled.decide.hosts import this_one
-from throttled.model import Facts
+from throttled.facts import Facts
 from throttled.parse.clock import Clock
 from throttled.parse.header import Origin, any_form
 from throttled.sources.history import in_order, reference, with_hosts

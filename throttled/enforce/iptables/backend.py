@@ -23,6 +23,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from throttled.enforce import batch
+from throttled.enforce.backend import Applied, Fill, Ruleset
 from throttled.enforce.iptables import ruleset as text
 from throttled.enforce.iptables import tables
 from throttled.enforce.iptables.ipsets import GoneError, Ipsets, plan
@@ -31,7 +32,7 @@ from throttled.enforce.iptables.watch import Outlines, TablesWatch
 from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
+from throttled.model import Element, Entry, Finding
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from functools import cached_property
 from msgspec.structs import replace
 
 from throttled.enforce import batch
+from throttled.enforce.backend import Applied, FullSet
 from throttled.enforce.batch import Failure, Groups, Rivals
 from throttled.enforce.entries import read
 from throttled.enforce.iptables import messages, ruleset
@@ -31,7 +32,7 @@ from throttled.enforce.sets import SetId, place
 from throttled.errors import BackendError
 from throttled.linux.netlink import Message, error
 from throttled.linux.netlink_socket import Netlink, netfilter
-from throttled.model import Applied, Element, Entry, FullSet
+from throttled.model import Element, Entry
 
 #: Elements of a set that are read to answer a question: some 10 ms.
 _READ = 20_000

@@ -32,9 +32,10 @@ from typing import NamedTuple
 
 from throttled import address
 from throttled.enforce import sets
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.iptables.messages import IpsetDefinition, parts
 from throttled.enforce.sets import BITS, REFUSED, SetId
-from throttled.model import SCOPES, Ruleset, Scope
+from throttled.model import SCOPES, Scope
 
 CHAIN = "throttled"
 #: Names of sets end at 31 characters, names of chains at 28.

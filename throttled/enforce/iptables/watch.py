@@ -14,9 +14,9 @@ import ctypes
 import socket
 from collections.abc import Callable, Iterable
 
+from throttled.enforce.backend import Drift
 from throttled.errors import BackendError
 from throttled.linux.timer import Timer
-from throttled.model import Drift
 
 _EVERY = 0.25  # seconds
 #: Address family, level and option (IPT_SO_GET_INFO, IP6T_SO_GET_INFO) of each IP version.

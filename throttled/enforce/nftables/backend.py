@@ -19,6 +19,7 @@ from functools import cached_property
 from itertools import islice
 
 from throttled.enforce import batch
+from throttled.enforce.backend import Applied, Fill, FullSet, Ruleset
 from throttled.enforce.nftables import ruleset as text
 from throttled.enforce.nftables.elements import TableElements, plan
 from throttled.enforce.nftables.libnftables import Libnftables
@@ -26,7 +27,7 @@ from throttled.enforce.nftables.watch import TableWatch
 from throttled.enforce.set_backend import SetBackend
 from throttled.enforce.sets import BASE, SetId
 from throttled.errors import BackendError
-from throttled.model import Applied, Element, Entry, Fill, Finding, FullSet, Ruleset
+from throttled.model import Element, Entry, Finding
 
 log = logging.getLogger(__name__)
 

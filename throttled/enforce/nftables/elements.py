@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from throttled.enforce import batch
+from throttled.enforce.backend import Applied, Fill, FullSet
 from throttled.enforce.batch import Failure, Groups, Rivals
 from throttled.enforce.entries import read
 from throttled.enforce.nftables import messages
@@ -27,7 +28,7 @@ from throttled.enforce.sets import SetId, parse_name, place
 from throttled.errors import BackendError
 from throttled.linux.netlink import ERROR, Message, error
 from throttled.linux.netlink_socket import Netlink, netfilter
-from throttled.model import Applied, Element, Entry, Fill, FullSet
+from throttled.model import Element, Entry
 
 #: Elements of one message, as the length of a list has 16 bits.
 _TOGETHER = 1000

@@ -22,9 +22,10 @@ connection.
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.nftables.messages import SetDefinition
 from throttled.enforce.sets import BITS, REFUSED, SetId, in_units, outermost, rate
-from throttled.model import SCOPES, Action, Ruleset, Scope
+from throttled.model import SCOPES, Action, Scope
 
 TABLE = "throttled"
 COUNTER = "dropped"

@@ -15,6 +15,7 @@ import socket
 import struct
 from pathlib import Path
 
+from throttled.enforce.backend import Drift
 from throttled.enforce.nftables import messages
 from throttled.enforce.nftables.ruleset import TABLE
 from throttled.enforce.sets import SetId, parse_name
@@ -22,7 +23,7 @@ from throttled.errors import BackendError
 from throttled.linux.netlink import Message
 from throttled.linux.netlink import messages as messages_in
 from throttled.linux.netlink_socket import NETFILTER, RCVBUFFORCE, SOL_NETLINK
-from throttled.model import Drift, Entry
+from throttled.model import Entry
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h and asm-generic/socket.h
 _GROUP_NFTABLES, _NETLINK_ADD_MEMBERSHIP, _SO_ATTACH_FILTER = 7, 1, 26

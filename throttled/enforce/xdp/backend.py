@@ -28,13 +28,14 @@ from throttled.bpf.libbpf import (
     Object,
     Program,
 )
+from throttled.enforce.backend import Applied, Fill, Ruleset
 from throttled.enforce.xdp import interfaces, layout
 from throttled.enforce.xdp.interfaces import Interface
 from throttled.enforce.xdp.layout import EVERY, LAYOUT, Settings
 from throttled.enforce.xdp.sets import Sets
 from throttled.errors import BackendError
 from throttled.linux.mounts import kind_at
-from throttled.model import Applied, Element, Entry, Fill, Finding, Ruleset
+from throttled.model import Element, Entry, Finding
 
 log = logging.getLogger(__name__)
 

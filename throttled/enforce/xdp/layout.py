@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from throttled import address
 from throttled.enforce import sets
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.sets import BITS, stem
-from throttled.model import ACTIONS, SCOPES, Action, Entry, Rate, Ruleset, Scope
+from throttled.model import ACTIONS, SCOPES, Action, Entry, Rate, Scope
 
 LAYOUT = 2
 SLOTS = 16

@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 from throttled.bpf.libbpf import Map
 from throttled.enforce import batch
+from throttled.enforce.backend import Applied, Fill, FullSet
 from throttled.enforce.batch import Failure, Groups
 from throttled.enforce.xdp import layout
 from throttled.enforce.xdp.layout import ELEMENT, EVERY, Slot
 from throttled.errors import BackendError
-from throttled.model import Applied, Element, Entry, Fill, FullSet
+from throttled.model import Element, Entry
 
 #: What a set may hold at first: 2 MiB. And how much more when it is full.
 _FIRST, _MORE = 131_072, 4

@@ -21,9 +21,10 @@ from msgspec import Struct
 from throttled import address
 from throttled.decide.hosts import this_one
 from throttled.errors import SourceError, ThrottledError
+from throttled.facts import Facts
 from throttled.host.zone import local_zone
-from throttled.log_paths import is_journal
-from throttled.model import JOURNAL, Event, Facts, Finding
+from throttled.log_paths import JOURNAL, is_journal
+from throttled.model import Event, Finding
 from throttled.parse.parser import Parser
 from throttled.tail.file import FileTail
 from throttled.tail.journal import JournalTail

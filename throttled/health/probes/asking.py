@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from throttled.errors import HostError
+from throttled.facts import Facts
 from throttled.host import asked
-from throttled.model import Facts, Finding
+from throttled.model import Finding
 
 _HINT = "throttled postfix connect"
 

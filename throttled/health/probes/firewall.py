@@ -5,9 +5,9 @@ The addresses are of networks that exist in documentation only (RFC 5737, RFC 38
 
 from collections.abc import Iterator
 
-from throttled.enforce.backend import Backend
+from throttled.enforce.backend import Backend, Ruleset
 from throttled.errors import BackendError
-from throttled.model import Entry, Finding, Ruleset
+from throttled.model import Entry, Finding
 
 #: Nobody's addresses; banned for a moment.
 _NOBODY = ("203.0.113.255", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")

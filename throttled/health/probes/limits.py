@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from throttled.errors import HostError, NotPermittedError
+from throttled.facts import Facts
 from throttled.host import limits
 from throttled.host.changes import journal
 from throttled.maincf.findings import findings
-from throttled.model import Facts, Finding
+from throttled.model import Finding
 
 _RELAY = (
     "take such networks out of mynetworks, or such -o out of master.cf; see "

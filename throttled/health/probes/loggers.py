@@ -6,8 +6,8 @@ from pathlib import Path
 
 from throttled.errors import HostError
 from throttled.host.command import run
-from throttled.log_paths import is_journal
-from throttled.model import JOURNAL, Finding
+from throttled.log_paths import JOURNAL, is_journal
+from throttled.model import Finding
 
 _RSYSLOG = ("rsyslog.conf", "rsyslog.d/*.conf")
 #: Later ones win (journald.conf(5)).

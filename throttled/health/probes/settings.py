@@ -5,9 +5,10 @@ from pathlib import Path
 
 from throttled.config.schema import FirewallPorts
 from throttled.errors import HostError
+from throttled.facts import Facts
 from throttled.host.command import run
 from throttled.host.postconf import split
-from throttled.model import SCOPES, Facts, Finding
+from throttled.model import SCOPES, Finding
 
 #: Reply codes of what counts as an offence (postconf(5)).
 _CODES = (

@@ -9,10 +9,11 @@ from contextlib import closing, suppress
 
 from throttled.decide.hosts import Hosts
 from throttled.errors import SourceError
+from throttled.facts import Facts
 from throttled.host.zone import local_zone
 from throttled.linux.failures import unreadable
-from throttled.log_paths import container_of, is_journal
-from throttled.model import JOURNAL, Facts, Finding
+from throttled.log_paths import JOURNAL, container_of, is_journal
+from throttled.model import Finding
 from throttled.parse.parser import Parser
 from throttled.tail.finding import distinct, open_log
 from throttled.tail.journal import JournalTail

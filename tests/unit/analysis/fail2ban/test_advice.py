@@ -4,7 +4,7 @@ from throttled.analysis.fail2ban import advice
 from throttled.analysis.fail2ban.bans import OldBan
 from throttled.analysis.fail2ban.jails import PERMANENT, Jail
 from throttled.config.load import loads
-from throttled.settings import duration
+from throttled.duration import duration
 
 SASL = Jail("postfix-sasl", 3, 86400.0, 604800.0, ["::1", "198.51.100.0/24", "a.example.com", ""])
 PLAIN = Jail("mine", 200, 30 * 86400.0, PERMANENT, prefix="postfix")

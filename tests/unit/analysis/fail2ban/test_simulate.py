@@ -8,7 +8,7 @@ import pytest
 from throttled.analysis.fail2ban import simulate
 from throttled.analysis.fail2ban.jails import PERMANENT, Jail
 from throttled.analysis.fail2ban.simulate import Banned, Simulation
-from throttled.model import Facts
+from throttled.facts import Facts
 
 FAIL = r"^ mx postfix/smtpd\[\d+\]: fail <HOST>"
 A, B = "198.51.100.7", "203.0.113.9"

@@ -3,9 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.iptables import ruleset
 from throttled.enforce.sets import BASE, SetId
-from throttled.model import Ruleset, Scope
+from throttled.model import Scope
 
 BANNED = SetId("mx", "ban", 4, 32)
 THROTTLED = SetId("mx", "throttle", 6, 64)

@@ -3,10 +3,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.nftables import ruleset
 from throttled.enforce.nftables.messages import SetDefinition
 from throttled.enforce.sets import BASE, SetId
-from throttled.model import Ruleset, Scope
+from throttled.model import Scope
 
 RULESET = Ruleset({"mx": (25,)}, (), rate=10, per=60.0, burst=7, size=1000)
 BANNED = SetId("mx", "ban", 4, 32)

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.programs.layouts import disagreements
+from throttled.enforce.backend import Ruleset
 from throttled.enforce.xdp import layout
 from throttled.enforce.xdp.layout import EVERY, Settings, Slot
-from throttled.model import SCOPES, Entry, Rate, Ruleset
+from throttled.model import SCOPES, Entry, Rate
 
 HEADER = Path(layout.__file__).parents[2] / "bpf" / "xdp.h"
 RULESET = Ruleset({"mx": (25,), "submission": (465, 587)}, (), rate=10, per=60.0, burst=5, size=1)

@@ -10,8 +10,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from throttled.errors import NotRunningError, ThrottledError
+from throttled.facts import Facts, Service
 from throttled.health.probes.arrival import check
-from throttled.model import Facts, Finding, Service
+from throttled.model import Finding
 
 LINE = "{} mx postfix/smtpd[7]: connect from localhost[127.0.0.1]\n"
 

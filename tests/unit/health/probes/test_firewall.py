@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from throttled.enforce.backend import Applied, Ruleset
 from throttled.enforce.dryrun import DryRun
 from throttled.errors import BackendError
 from throttled.health.probes.firewall import check, prove
-from throttled.model import Applied, Entry, Finding, Ruleset
+from throttled.model import Entry, Finding
 
 
 class Deaf(DryRun):

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from lab.mail.maincf import configure
+from throttled.facts import Facts
 from throttled.health.probes.limits import check
 from throttled.host.changes import Change, Setting, journal
-from throttled.model import Facts, Finding
+from throttled.model import Finding
 
 SOUND = "smtpd_forbid_bare_newline = normalize\nsmtpd_forbid_unauth_pipelining = yes\n"
 SMTPD = "smtp inet n - n - - smtpd"

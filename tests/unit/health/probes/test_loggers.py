@@ -6,8 +6,7 @@ import pytest
 
 from throttled.errors import HostError
 from throttled.health.probes import loggers
-from throttled.log_paths import container_journal
-from throttled.model import JOURNAL
+from throttled.log_paths import JOURNAL, container_journal
 
 
 def _write(root: Path, name: str, text: str) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from lab.mail.maincf import settle
+from throttled.facts import Facts
 from throttled.health.probes import settings
-from throttled.model import Facts, Finding
+from throttled.model import Finding
 
 STRICT = "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination"
 STOCK = "4xx instead of 5xx by defer_unauth_destination in smtpd_relay_restrictions"

@@ -3,9 +3,9 @@
 import time
 from pathlib import Path
 
+from throttled.facts import Facts
 from throttled.health.probes import sources
-from throttled.log_paths import container_journal
-from throttled.model import JOURNAL, Facts
+from throttled.log_paths import JOURNAL, container_journal
 
 LINE = "mx postfix/smtpd[7]: connect from unknown[198.51.100.7]\n"
 
