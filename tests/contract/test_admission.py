@@ -335,7 +335,7 @@ def test_a_purge_removes_what_a_killed_daemon_left(make: Make) -> None:
     assert {"nftables", "iptables"} <= set(clean)
     left = host.server.run("nft", "list", "tables").stdout
     for program in ("iptables-legacy", "ip6tables-legacy"):
-        left += host.server.run(program, "-t", "raw", "-S").stdout
+        left += host.server.run(program, "-w", "-t", "raw", "-S").stdout
     assert "throttled" not in left
     assert "thra" not in left
     names = host.server.call(lambda: Ipsets().names())
