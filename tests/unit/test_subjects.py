@@ -110,7 +110,8 @@ def test_what_an_operator_writes(written: str, subject: str) -> None:
 
 def test_a_name_that_is_not_ascii_is_that_of_the_log() -> None:
     logged = "M\u00dcLLER".encode().decode("latin-1")
-    assert subjects.account(subjects.from_log(logged)) == subjects.read("account:m\u00fcller")
+    assert subjects.account_in_log(logged, "") == subjects.read("account:m\u00fcller")
+    assert subjects.account_in_log(f"{logged}@example.org", "example.org") == "account:m\u00fcller"
 
 
 @pytest.mark.parametrize("written", ["account:", "uid:x", "alice", "198.51.100.7", "user:alice"])

@@ -209,13 +209,13 @@ class Replay:
         summary = self.summary
         senders = self._pipeline.senders
         connections = senders.connections
-        due, log = self._due, self._log
+        earliest, due, log = self._due - _BACK, self._due, self._log
         for event in pending:
             at = summary.last = event.time
-            if at >= due or at < due - _BACK:
+            if not earliest <= at < due:
                 yield from self._settle(at)
-                due = self._due
-            step(event, at, log, offset=-1)  # what is not kept needs no lines to be found again
+                earliest, due = self._due - _BACK, self._due
+            step(event, at, log, 0, -1)  # what is not kept needs no lines to be found again
             about = event.message is not None or (connections and event.kind == "connect")
             if about and self._pipeline.engine.ours(event, log):
                 senders.step(event, at)

@@ -143,7 +143,7 @@ class Actions:
     def _account(self, user: str) -> str:
         """Return the subject of a login name; "" of none."""
         domain = self._streams.hosts.facts.sasl_domain
-        return subjects.account(subjects.from_log(user), domain) if user else ""
+        return subjects.account_in_log(user, domain) if user else ""
 
     def _login(self, state: Scoped, event: Event, at: float, key: SessionKey) -> int:
         self._logged_in(state, self._streams.session(event, at, key), event.user, at)

@@ -89,8 +89,9 @@ class Gauge(Struct, Generic[Table, Crowd]):
         """
         good = self.good.value(subject, at)
         soft, hard = self.plain(subject)
-        soft = threshold(soft, good, self.settings, ban=False) if soft < NEVER else NEVER
-        hard = threshold(hard, good, self.settings, ban=True) if hard < NEVER else NEVER
+        if good:  # of few
+            soft = threshold(soft, good, self.settings, ban=False) if soft < NEVER else NEVER
+            hard = threshold(hard, good, self.settings, ban=True) if hard < NEVER else NEVER
         return soft, hard, good
 
     def plain(self, subject: str) -> tuple[int, int]:

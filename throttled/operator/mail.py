@@ -87,7 +87,7 @@ def named(directories: Iterable[str], ids: Iterable[str], sasl_domain: str) -> I
 def owned(owner: Queued, sasl_domain: str) -> str:
     """Return whose a message is: an account, else the client's address; "" of sendmail(1)."""
     if owner.login:
-        return subjects.account(subjects.from_log(owner.login[:TEXT_LENGTH]), sasl_domain)
+        return subjects.account_in_log(owner.login[:TEXT_LENGTH], sasl_domain)
     return owner.client
 
 

@@ -215,7 +215,7 @@ class PolicyRequests:
         """Return whose a message is; nothing of mail from outside."""
         found = []
         if request.user:
-            found.append(subjects.account(subjects.from_log(request.user), self._facts.sasl_domain))
+            found.append(subjects.account_in_log(request.user, self._facts.sasl_domain))
         if request.client in self._inside and request.client not in self._apart:
             found.append(request.client)
         if found and (domain := subjects.domain(subjects.from_log(request.sender))):
