@@ -6,17 +6,22 @@ AT_ONCE := -n $$((2 * $$(nproc)))
 # Store compiled modules: each worker, daemon and command starts faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup check lint test docs mutants deb bench demo fuzz soak soak-fleet soak-overload machines pythons clean
+.PHONY: help root setup check lint test docs mutants deb bench demo fuzz soak soak-fleet soak-overload machines newcomer pythons clean
 help:
 	@sed -n 's/^## //p' Makefile
 
-.venv/.ready: pyproject.toml scripts/bootstrap hatch_build.py $(wildcard throttled/bpf/*.[ch])
+SOURCES := pyproject.toml scripts/bootstrap hatch_build.py $(wildcard throttled/bpf/*.[ch])
+.venv/.ready: $(SOURCES)
 	scripts/bootstrap
-	@touch $@
+.venv/.demo: $(SOURCES)
+	scripts/bootstrap demo
 
 setup: .venv/.ready
 
-## make check  lint, types, unit tests and stories, without root: a minute
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "most tests need root: sudo make test; without root: make check" >&2; exit 3; }
+
+## make check  lint, types, unit tests and stories, without root: a few minutes
 check: lint
 	$(PYTEST) -q $(AT_ONCE) -m 'not root' tests/unit tests/stories
 
@@ -29,8 +34,8 @@ lint: setup
 
 ## make test   all tests: units, real nftables, Postfix and systemd in namespaces (root)
 # Coverage doubles the time of a test: only for those that scripts/check-coverage is about.
-test: lint
-	scripts/bootstrap deb
+test: root lint
+	scripts/bootstrap test
 	$(PYTEST) -n $$(nproc) -m pure --cov --cov-context=test --cov-report= $$($(PY) scripts/pure.py)
 	.venv/bin/python scripts/check-coverage
 	$(PYTEST) $(AT_ONCE) -m 'not pure'
@@ -44,13 +49,13 @@ mutants: setup
 	nice $(PY) scripts/mutate $(ARGS)
 
 ## make deb    the Debian package in dist/, checked by lintian; prints its path
-deb: setup
+deb:
 	scripts/bootstrap deb
 	@package=$$(scripts/build-deb dist) && \
 	    lintian --fail-on error,warning --allow-root "$$package" && echo "$$package"
 
 ## make demo   a flood on a real Postfix, stopped (root)
-demo: setup
+demo: .venv/.demo
 	$(PY) scripts/demo
 
 ## make bench  the figures of docs/performance.md, as ratios in one run (root)
@@ -77,6 +82,11 @@ soak-overload: setup
 machines: setup
 	scripts/bootstrap machines
 	$(PY) scripts/machines $(ARGS)
+
+## make newcomer  demo, deb and check in a fresh, minimal Debian 12 and 13 (root): ARGS=trixie
+newcomer: setup
+	scripts/bootstrap test
+	$(PY) scripts/newcomer $(ARGS)
 
 ## make pythons  the tests of make check with other Pythons found here: VERSIONS="3.12 3.13"
 pythons: setup

@@ -1,14 +1,25 @@
 """The order of the tests, the worker of each, and what an earlier run left behind."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import is_hypothesis_test, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from lab import unchanged
+from lab.mail.postfix import Lab
 from lab.network import netns
+from lab.unchanged import State
 from pure import GENERATED, PACKAGE, modules, test_of
+
+# Some machines set it for all programs, no mail server does: commands flush their output otherwise.
+os.environ.pop("PYTHONUNBUFFERED", None)
+# An ordinary user of Debian has no sbin there, where Postfix's commands are.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 # The time of an example says nothing on a machine that runs other tests beside it.
 settings.register_profile("no deadline", deadline=None)
@@ -32,6 +43,10 @@ TOGETHER = (
     "system/test_senders.py",
     "system/test_stock.py",
 )
+
+
+#: The fixtures of hosts that several tests use, one after the other.
+SHARED = ("lab", "wire", "ends", "namespaces")
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no type information here
@@ -69,3 +84,24 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 def _rank(item: pytest.Item) -> tuple[bool, bool]:
     return item.get_closest_marker("long") is None, item.get_closest_marker("root") is None
+
+
+@pytest.fixture(autouse=True)
+def _leaves_all_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check that a test leaves what it shares with others as it was."""
+    with ExitStack() as stack:
+        stack.enter_context(unchanged.unchanged(unchanged.of_process))
+        for name in SHARED:
+            if name in request.fixturenames:
+                stack.enter_context(unchanged.unchanged(_look(request.getfixturevalue(name))))
+        yield
+
+
+def _look(shared: Any) -> Callable[[], State]:
+    if isinstance(shared, Lab):
+        return partial(unchanged.of_lab, shared)
+    if isinstance(shared, tuple):
+        return partial(unchanged.of_hosts, *shared)
+    if hasattr(shared, "server") and hasattr(shared, "client"):
+        return partial(unchanged.of_hosts, shared.server, shared.client)
+    return dict  # a lab in this process

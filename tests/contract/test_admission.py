@@ -1,5 +1,6 @@
 """Admission control: each means in turn, with real connections in namespaces."""
 
+import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -192,6 +193,21 @@ def test_a_network_has_its_turn(make: Make, version: int) -> None:
     assert host.connect(neighbour)
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_network_may_have_to_wait(make: Make, version: int) -> None:
+    """With turns or without; means that are not exact do not know of it."""
+    host = make(cap=50)
+    source, other = host.stranger(version), host.stranger(version)
+    host.server.call(host.admission.postpone, [ipaddress.ip_address(source).packed], 60.0)
+    assert host.connect(source[:-1] + "8") is not host.admission.exact
+    assert host.connect(other)
+    assert host.connect(other)
+    counts = host.server.call(host.admission.counts)
+    assert (counts.dropped_turn, counts.networks) in {(1, 1), (0, 0)}
+    host.server.call(host.admission.postpone, [ipaddress.ip_address(source).packed], 0.0)
+    assert host.connect(source)
+
+
 def test_forged_syns_use_up_no_turn(make: Make) -> None:
     host = make(cap=50, turn=300)
     source = host.stranger()
@@ -258,6 +274,23 @@ def test_newcomers_get_in_during_a_flood_of_forged_syns(make: Make, version: int
             assert host.connect(host.stranger(version), seconds=30)
             waits.append(time.monotonic() - begin)
     assert sorted(waits)[3] < 8, waits
+
+
+def test_forged_syns_that_come_in_pulses_are_learnt_from_too(make: Make) -> None:
+    """In every other second, as many as fill the places."""
+    host, found = make(cap=80, pace=20, places=10), []
+    with flood.flood(host.client, SERVER4, 25, 15, every=2.0):
+        begin = boot()
+        begin += 2.2 - begin % 2
+        for number in range(6):
+            until(lambda at=begin + 2 * number: boot() > at, "a pulse has come")  # type: ignore[misc]
+            found.append(host.connect(host.stranger()))
+            host.end_sessions()
+    assert all(found[3:]), found
+
+
+def boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def test_dropped_networks_are_known_or_not(make: Make) -> None:

@@ -12,9 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from lab.machine.limits import no_descriptors
 from lab.network import flood, netns
 from lab.network.grouped import listen
-from lab.network.netns import DEADMAN, SERVER4, SERVER6, Namespace, cgroup, pair, until, without
+from lab.network.netns import (
+    CLIENT6,
+    DEADMAN,
+    SERVER4,
+    SERVER6,
+    Namespace,
+    cgroup,
+    pair,
+    until,
+    without,
+)
 from lab.network.packets import DESTINATION, extension, ip6, opening
 from throttled.enforce import sockets
 from throttled.enforce.admission import bpf
@@ -332,11 +343,19 @@ def test_networks_are_counted_in_pieces(ends: Ends, admission: Bpf) -> None:
 
 def test_nat64_clients_are_no_network(ends: Ends, group: Path, admission: Bpf) -> None:
     """Addresses of 64:ff9b::/96 have IPv4 in them: theirs is the /24 of that."""
-    ends[0].run("ip", "route", "replace", "64:ff9b::/96", "via", "2001:db8::2")
-    ends[1].run("ip", "route", "replace", "local", "64:ff9b::/96", "dev", "lo")
-    with listen(ends[0], group, SERVER6, 25), ExitStack() as stack:
+    with (
+        ends[0].added("route", "64:ff9b::/96", "via", CLIENT6),
+        ends[1].added("route", "local", "64:ff9b::/96", "dev", "lo"),
+        listen(ends[0], group, SERVER6, 25),
+        ExitStack() as stack,
+    ):
         ends[0].call(admission.start, (25,), AdmissionLimits(cap=9, turn=300), ())
         for low in ("c612:0101", "c612:0201"):
             stack.enter_context(connect(ends, f"64:ff9b::{low}") or pytest.fail(low))
         assert connect(ends, "64:ff9b::c612:0102") is None
         assert admission.delayed_networks(5) == [("198.18.1.0/24", 1)]
+
+
+def test_without_descriptors_it_is_refused() -> None:
+    with no_descriptors(), pytest.raises(BackendError, match="Too many open files"):
+        Bpf().start((25,), AdmissionLimits(9), ())

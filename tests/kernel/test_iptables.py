@@ -631,7 +631,7 @@ def test_without_descriptors_it_is_reported_and_the_process_goes_on(wire: Wire, 
         import os, resource, sys
         from throttled.enforce.registry import choose
         from throttled.errors import BackendError
-        from throttled.model import Ruleset
+        from throttled.enforce.backend import Ruleset
         RULESET = Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=3, size=1000)
         backend = choose("iptables")
         assert [problem.state for problem in backend.check()] == ["ok"]

@@ -406,7 +406,8 @@ def test_without_descriptors_it_is_reported_and_the_process_goes_on() -> None:
         import os, resource
         from throttled.enforce.registry import choose
         from throttled.errors import BackendError
-        from throttled.model import Entry, Ruleset
+        from throttled.enforce.backend import Ruleset
+        from throttled.model import Entry
         rules = Ruleset({"mx": (25,)}, (), rate=1, per=60.0, burst=3, size=1000)
         ban = Entry("198.18.0.1", "mx", "ban", 600.0)
         backend = choose("nftables")

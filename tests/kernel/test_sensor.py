@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.machine.limits import no_descriptors
 from lab.network import netns
 from lab.network.netns import SERVER4, SERVER6, Namespace, pair
 from lab.network.spoof import opened, spoof
@@ -135,6 +136,9 @@ def test_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "from the log alone" in finding.what
     with pytest.raises(BackendError, match="to attach it to /proc"):
         Sensor(Path("/proc"))
+    monkeypatch.undo()
+    with no_descriptors(), pytest.raises(BackendError, match="Too many open files"):
+        Sensor()
 
 
 def test_the_check() -> None:

@@ -14,6 +14,7 @@ import pytest
 from lab.daemon import guarded
 from lab.daemon.guarded import RULESET, Host, Wire
 from lab.machine.bpffs import bpffs
+from lab.machine.limits import no_descriptors
 from lab.network.netns import CLIENT4, SERVER4, namespace, unique, until, without
 from throttled.bpf import bindings, libbpf
 from throttled.bpf.libbpf import OBJECTS, XDP_GENERIC, Link, Map, Object
@@ -332,28 +333,30 @@ def test_what_stands_on_one_in_another_namespace_is_guarded(pins: Path) -> None:
 def test_an_address_that_comes_is_guarded(host: Host) -> None:
     other = "198.51.100.77"
     host.backend.apply([ban("198.18.0.1")])
-    ip(f"address add {other}/24 dev eth0")
-    with host.wire.server.listen(other, 25) as listener:
+    server = host.wire.server
+    with (
+        server.added("address", f"{other}/24", "dev", "eth0"),
+        server.listen(other, 25) as listener,
+    ):
         host.wire.client.connect("198.18.0.1", other, 25).close()
         listener.accept()[0].close()
         host.backend.setup(RULESET)
         with pytest.raises(TimeoutError):
             host.wire.client.connect("198.18.0.1", other, 25, 0.3)
-    ip(f"address delete {other}/24 dev eth0")
 
 
 def test_a_network_that_is_routed_to_the_host_is_guarded(host: Host) -> None:
     """AnyIP: a local route, and no address."""
     host.backend.apply([ban("198.18.0.1")])
-    ip("route add local 203.0.113.64/28 dev lo")
-    host.wire.client.run(*f"ip route add 203.0.113.64/28 via {SERVER4}".split())
-    host.backend.setup(RULESET)
+    server, client = host.wire.server, host.wire.client
     with (
-        host.wire.server.listen("203.0.113.70", 25),
-        pytest.raises(TimeoutError),
+        server.added("route", "local", "203.0.113.64/28", "dev", "lo"),
+        client.added("route", "203.0.113.64/28", "via", SERVER4),
+        server.listen("203.0.113.70", 25),
     ):
-        host.wire.client.connect("198.18.0.1", "203.0.113.70", 25, 0.3)
-    ip("route delete local 203.0.113.64/28 dev lo")
+        host.backend.setup(RULESET)
+        with pytest.raises(TimeoutError):
+            client.connect("198.18.0.1", "203.0.113.70", 25, 0.3)
 
 
 # Generic and native
@@ -595,6 +598,12 @@ def test_check_without_a_file_system(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="no BPF file system"):
         made.setup(RULESET)
     assert not (tmp_path / "throttled").exists()
+
+
+def test_check_without_descriptors(tmp_path: Path) -> None:
+    with no_descriptors():
+        (finding,) = Xdp(pins=tmp_path / "throttled").check()
+    assert (finding.state, "Too many open files" in finding.what) == ("fault", True)
 
 
 def test_check_without_the_right(mounted: Path) -> None:

@@ -74,7 +74,6 @@ def test_postfix_is_stopped_and_started() -> None:
             assert greeting(host, GOOD[4]) < 30
             with pytest.raises(TimeoutError):
                 greeting(host, "198.18.1.1", 0.5)
-            host.mail.command("stop")
-            server.call(admission.renew)
-            host.mail.start()
+            with host.mail.stopped():
+                server.call(admission.renew)
             server.call(admission.renew)

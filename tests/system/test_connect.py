@@ -77,16 +77,10 @@ class Site:
 
 @pytest.fixture
 def site(lab: Lab, guard: Daemon) -> Iterator[Site]:
-    made = Site(lab, guard)
-    before = made.files()
     guard.start()
-    yield made
-    mail_flows(lab)
-    for path, text in zip((made.main, made.master), before, strict=True):
-        path.unlink()
-        path.write_bytes(text)
-        settle(path)
-    made.reload()
+    with lab.mail.restored():
+        yield Site(lab, guard)
+        mail_flows(lab)
 
 
 def test_connected_postfix_asks_and_disconnected_is_as_before(site: Site) -> None:
@@ -195,9 +189,8 @@ def test_disconnect_works_without_daemon_and_postfix(site: Site) -> None:
     before = site.files()
     assert site.run("connect")[0] == 0
     site.guard.stop()
-    site.lab.mail.command("stop")
-    code, said = site.run("disconnect")
-    site.lab.mail.start()
+    with site.lab.mail.stopped():
+        code, said = site.run("disconnect")
     assert code == 0, said
     assert site.files() == before
 

@@ -44,7 +44,7 @@ def running(server: Server) -> Iterator[list[Host]]:
 
 @pytest.fixture
 def fleet(server: Server, running: list[Host]) -> list[Host]:
-    if server.process is None:  # a test before failed
+    if server.ended():  # a test before failed
         server.start()
     for host in running:
         host.start()

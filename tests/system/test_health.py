@@ -61,19 +61,11 @@ def test_a_log_that_is_not_where_postfix_writes(lab: Lab, guard: Daemon) -> None
 @contextmanager
 def service(lab: Lab, *lines: str) -> Iterator[None]:
     """Let the real Postfix have one more service, at port 2525, for a while."""
-    master = lab.mail.config / "master.cf"
-    before = master.read_text()
-    with suppress(OSError), lab.client.connect(V4, SERVER4, 2525, 1.0):
-        raise AssertionError("somebody listens at port 2525")
-    master.write_text("\n".join((before.rstrip(), *lines)) + "\n")
-    try:
-        lab.mail.command("reload")
+    more = "\n".join(lines) + "\n"
+    with lab.mail.services(lambda master: master.write_text(master.read_text() + more)):
         netns.until(partial(_listens, lab), "the service listens")
         yield
-    finally:
-        master.write_text(before)
-        lab.mail.command("reload")
-        netns.until(lambda: not _listens(lab), "it listens no more")
+    netns.until(lambda: not _listens(lab), "it listens no more")
 
 
 def _listens(lab: Lab) -> bool:

@@ -60,7 +60,7 @@ def test_a_bot_makes_postfix_write_what_it_is_meant_for(
     try:
         netns.until(lambda: all(counts(lab.mail.log)[each, *expected] for each in SOURCES), kind)
     finally:
-        bot.stop()
+        bot.terminate()
     report = bot.report()
     netns.until(lambda: all_ended(lab.mail.log), "every session is logged to its end")
     seen = counts(lab.mail.log)
@@ -129,21 +129,19 @@ with netns.unwinding(), netns.pair() as (server, client), netns.directory("x"):
 )
 def test_a_lab_that_is_ended_leaves_nothing(number: signal.Signals) -> None:
     tests = str(Path(netns.__file__).parents[2])
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", _MAKES_A_PAIR],
         env={**os.environ, "PYTHONPATH": tests},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-    )
-    assert child.stdout
-    assert child.stdout.readline() == "ready\n"
-    kinds = Counter(line.split()[0] for line in netns.leftovers(child.pid))
-    assert kinds == {"namespace": 2, "mount": 2, "directory": 1, "process": 1}
-    child.send_signal(number)
-    child.wait(netns.DEADMAN)
+    ) as child:
+        assert child.stdout
+        assert child.stdout.readline() == "ready\n"
+        kinds = Counter(line.split()[0] for line in netns.leftovers(child.pid))
+        assert kinds == {"namespace": 2, "mount": 2, "directory": 1, "process": 1}
+        child.send_signal(number)
     if number == signal.SIGKILL:  # nobody can clean up after that but the next who comes
         assert netns.leftovers(child.pid)
         assert netns.sweep() == []
     assert netns.leftovers(child.pid) == []
-    child.stdout.close()

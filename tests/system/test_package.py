@@ -104,6 +104,7 @@ def install(site: Site, package: Path) -> None:
     # debconf has the standard output of postinst, whose lines come on standard error.
     script = "exec apt-get install --yes /var/tmp/throttled.deb 2>&1"
     printed = site.run("sh", "-c", script).splitlines()
+    assert [line for line in printed if "not starting it" in line] == []
     (line,) = [line for line in printed if line.startswith("throttled is ")]
     assert line.endswith("); next: throttled check")
     assert line.startswith("throttled is running and starts at each boot (ok, ")
@@ -581,5 +582,8 @@ def test_observe_as_answered_at_the_installation(site: Site) -> None:
     assert site.run("throttled", "mode", "enforce").startswith("enforce: reloaded")
     assert 'mode = "enforce"' in chosen.read_text()
     assert json.loads(site.run("throttled", "status", "--json"))["mode"] == "enforce"
-    site.run("apt-get", "purge", "--yes", NAME)
+    printed = site.run("apt-get", "purge", "--yes", NAME)
+    assert "nftables: nothing of throttled is left" in printed
+    assert "nothing to change" not in printed
+    assert "0 messages" not in printed
     assert not chosen.parent.parent.exists()

@@ -61,15 +61,9 @@ class Site:
 
 @pytest.fixture
 def site(lab: Lab, guard: Daemon) -> Iterator[Site]:
-    made = Site(lab, guard)
-    text, before = made.main.read_bytes(), made.main.stat()
-    yield made
-    mail_flows(lab)
-    if made.main.read_bytes() != text:
-        made.put(text)
-        lab.mail.command("reload")
-    made.main.chmod(before.st_mode)
-    os.chown(made.main, before.st_uid, before.st_gid)
+    with lab.mail.restored():
+        yield Site(lab, guard)
+        mail_flows(lab)
 
 
 def test_what_is_set_works_and_undo_reverts_it_exactly(site: Site) -> None:
@@ -393,10 +387,9 @@ def test_no_postfix_runs_or_nobody_can_be_asked(site: Site) -> None:
     assert site.run("set", "smtpd_soft_error_limit=12", "--yes").returncode == 3
     assert site.run().returncode == 0
     site.guard.within = ()
-    site.lab.mail.command("stop")
-    done = site.set("smtpd_soft_error_limit=12")
+    with site.lab.mail.stopped():
+        done = site.set("smtpd_soft_error_limit=12")
     assert (done.returncode, "is not running" in done.stderr) == (1, True)
-    site.lab.mail.start()
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])

@@ -34,18 +34,14 @@ table ip ingress {{
 
 @pytest.fixture
 def ingress(lab: Lab) -> Iterator[None]:
-    added = [
-        (lab.server, f"{CONTAINER}/24"),
-        (lab.client, f"{INGRESS}/24"),
-        (lab.client, f"{BOT}/24"),
-    ]
-    for where, text in added:
-        where.run("ip", "address", "add", text, "dev", "eth0")
-    lab.client.run("nft", RULES)
-    yield
-    lab.client.run("nft", "delete table ip ingress")
-    for where, text in reversed(added):
-        where.run("ip", "address", "del", text, "dev", "eth0")
+    with (
+        lab.server.added("address", f"{CONTAINER}/24", "dev", "eth0"),
+        lab.client.added("address", f"{INGRESS}/24", "dev", "eth0"),
+        lab.client.added("address", f"{BOT}/24", "dev", "eth0"),
+    ):
+        lab.client.run("nft", RULES)
+        yield
+        lab.client.run("nft", "delete table ip ingress")
 
 
 @pytest.mark.usefixtures("ingress")

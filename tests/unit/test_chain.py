@@ -93,6 +93,7 @@ def test_lines(text: list[str]) -> None:
 @given(st.integers(0, 1 << 32))
 @example(354)  # the number of a log file
 @example(1_058_084_795)  # the number of a decision
+@example(358)  # the subject of an entry
 def test_rows(seed: int) -> None:
     with chain() as one:
         one.session([])

@@ -112,7 +112,8 @@ def test_the_example_units_are_right(tmp_path: Path) -> None:
         check=False,
     )
     complaints = [line for line in done.stderr.splitlines() if "throttled-list@" in line]
-    assert complaints == []
+    # throttled is not installed here, which systemd 257 notices.
+    assert [line for line in complaints if "Command throttled is not exec" not in line] == []
     text = (ROOT / "packaging/examples/throttled-list@.service").read_text()
     (line,) = re.findall(r"^ExecStart=throttled (.*)$", text, re.MULTILINE)
     words = line.replace("$OPTIONS", "--as throttle").replace("%i", "drop").split()

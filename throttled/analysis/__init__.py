@@ -1,1 +1,1 @@
-"""What old logs say: replay, and suggestions for limits."""
+"""What old logs and the store say: replay, suggestions for limits, reports, complaints."""

@@ -3,7 +3,7 @@
 The same pipeline as the daemon's, with a database in memory, no kernel, and the log's own time for
 both clocks. What the daemon does at once is done here once per second of log time. Memory is flat
 in the length of the logs, but for the subjects of the summary, which are capped: of the later ones
-nothing is reported then.
+nothing is reported then. Owns the database and the counters of one run, and nothing beyond it.
 """
 
 import weakref

@@ -7,9 +7,10 @@
  *
  * Between a SYN and its handshake lies a round trip, in which a place must be reserved; but a forged
  * SYN would reserve it for nothing. So a SYN reserves only the share of a place by which SYNs have
- * completed lately: 1 in ordinary times, 1/1000 in a flood of forged SYNs, after a few seconds. An
- * attacker who stops forging and begins to connect gets more than the cap for a round trip; the
- * third packet of the handshake is the second bound (see `above`).
+ * completed lately: 1 in ordinary times, 1/1000 in a flood of forged SYNs, after a few seconds. Over
+ * some seconds, so that pulses of forged SYNs do not begin with 1 again and again. An attacker who
+ * stops forging and begins to connect gets more than the cap for a round trip; the third packet of
+ * the handshake is the second bound (see `above`).
  *
  * Everything passes after `until`, which the daemon renews.
  */
@@ -26,7 +27,7 @@
 #define FIN_SYN_RST_ACK 0x17
 #define SYN 0x02
 #define ACK 0x10
-#define CERTAIN 4 /* handshakes in a second, to raise it at once */
+#define WEIGHT 16 /* of a SYN in `completed` and `lost` */
 
 #define ONE(name, kind)                          \
 	struct {                                 \
@@ -66,7 +67,8 @@ struct {
 	__type(value, __u64);
 } dropped SEC(".maps");
 
-/* When a network (see `network_of`) last completed a handshake. */
+/* When a network (see `network_of`) last completed a handshake; the daemon writes a time to come for
+ * those that are to wait until then. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, NETWORKS);
@@ -117,55 +119,44 @@ static __always_inline __u64 network_of(__u64 high, __u64 low)
 
 /* From here to `opened` the lock is taken.
  *
- * Learn at the end of a second how many of the SYNs let through complete. Those of its end complete
- * in the next one: the fewer of two seconds are compared with. Half of one more counts as completed, so
- * that forged ones, however few find a place, reserve less than one. It falls to a quarter a second at
- * most, and rises again when there is nothing to learn from. */
-static __always_inline void learn(struct state *state)
+ * A quarter of what was learnt about SYNs is forgotten with each second. */
+static __always_inline __u32 fade(__u32 weight)
 {
-	__u64 sent = state->passed[0] < state->passed[1] ? state->passed[0] : state->passed[1];
-	__u64 share = state->share, seen;
-
-	if (!sent) {
-		share *= 2;
-	} else {
-		seen = (2ULL * state->completed + 1) * WHOLE / (2 * sent);
-		share = seen > share / 4 ? seen : share / 4;
-	}
-	state->share = share > WHOLE ? WHOLE : share < 1 ? 1 : share;
+	return weight - (weight + 3) / 4;
 }
 
 /* Begin another slot, half second, second. */
 static __always_inline void advance(struct state *state, __u64 now)
 {
 	__u64 slot = now / SLOT, half = now / HALF, second = now / SECOND;
+	int after;
 
 	if (slot > state->slot) {
 		state->slot = slot;
 		state->in_slot = 0;
 	}
 	if (half > state->half) {
-		state->pending[1] = half == state->half + 1 ? state->pending[0] : 0;
+		after = half == state->half + 1;
+		state->lost += WEIGHT * (state->pending[1] + (after ? 0 : state->pending[0]));
+		state->pending[1] = after ? state->pending[0] : 0;
 		state->pending[0] = 0;
 		state->half = half;
 	}
 	if (second > state->second) {
-		learn(state);
-		if (second > state->second + 1) {
-			state->passed[0] = 0;
-			if (second > state->second + 10)
-				state->share = WHOLE;
-		}
-		state->passed[1] = state->passed[0];
-		state->passed[0] = state->completed = 0;
+		after = second <= state->second + 10;
+		state->completed = after ? fade(state->completed) : 0;
+		state->lost = after ? fade(state->lost) : 0;
 		state->second = second;
 	}
 }
 
-/* How many connections SYNs will become. */
+/* How many connections SYNs will become. Half of one more counts as completed, so that forged ones,
+ * however few find a place, reserve less than one. */
 static __always_inline __u64 expected(struct state *state, __u64 syns)
 {
-	return syns * state->share / WHOLE;
+	__u64 completed = state->completed + WEIGHT / 2;
+
+	return syns * completed / (completed + state->lost);
 }
 
 /* Why a SYN is not let through; REASONS: it is. */
@@ -196,20 +187,13 @@ static __always_inline int above(struct state *state, struct limits *limits)
 
 static __always_inline void opened(struct state *state)
 {
-	__u64 sent = (__u64)state->passed[0] + state->passed[1], seen;
-
 	if (state->pending[1])
 		state->pending[1]--;
 	else if (state->pending[0])
 		state->pending[0]--;
 	state->open++;
 	state->admitted++;
-	state->completed++;
-	if (state->completed < CERTAIN)
-		return;
-	seen = sent ? (__u64)state->completed * WHOLE / sent : WHOLE;
-	if (seen > state->share)
-		state->share = seen > WHOLE ? WHOLE : seen;
+	state->completed += WEIGHT;
 }
 
 static __always_inline void note(__u64 why, __u64 network, __u64 now)
@@ -243,9 +227,10 @@ static __always_inline int stranger(__u64 high, __u64 low, __u64 opens)
 
 	if (!limits || !state || now >= limits->until)
 		return 1;
-	if (opens && limits->turn)
+	if (opens)
 		last = bpf_map_lookup_elem(&networks, &network);
-	turned = last && *last + limits->turn > now;
+	/* Another processor may have marked it since `now`. */
+	turned = last && *last + limits->turn > now + SLOT;
 	bpf_spin_lock(&state->lock);
 	if (opens) {
 		advance(state, now);
@@ -256,7 +241,6 @@ static __always_inline int stranger(__u64 high, __u64 low, __u64 opens)
 	if (opens && (why == REASONS || !limits->dropping)) {
 		state->in_slot++;
 		state->pending[0]++;
-		state->passed[0]++;
 	}
 	bpf_spin_unlock(&state->lock);
 	if (why == REASONS)

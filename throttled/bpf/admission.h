@@ -18,9 +18,6 @@
 #define HALF 500000000ULL
 #define SECOND 1000000000ULL
 
-/* `share` is in parts of this. */
-#define WHOLE 65536
-
 /* Written by the daemon alone. */
 struct limits {
 	__u64 until; /* from then on everybody is admitted */
@@ -41,14 +38,12 @@ struct limits {
 /* Written by the programs alone, under the lock. */
 struct state {
 	struct bpf_spin_lock lock;
-	__u32 share; /* of SYNs let through that complete; learnt */
+	__u32 in_slot; /* SYNs let through in `slot` */
 	__s64 open;  /* strangers' connections counted by the programs */
 	__u64 slot, half, second; /* numbers of those that the following are about */
-	__u32 in_slot;    /* SYNs let through in `slot` */
-	__u32 completed;  /* handshakes in `second` */
 	__u32 pending[2]; /* SYNs let through and not completed: in `half`, in the one before */
-	__u32 passed[2];  /* SYNs let through: in `second`, in the one before */
-	__u64 admitted;   /* handshakes of strangers, total */
+	__u32 completed, lost; /* of SYNs let through lately: those that did, and that did not in time */
+	__u64 admitted; /* handshakes of strangers, total */
 };
 
 /* What was dropped of a network. */

@@ -1,7 +1,7 @@
 """libbpf's functions and structures, as much of them as we need, through ctypes.
 
 Functions: bpf(2), bpf-helpers(7), bpf/bpf.h and bpf/libbpf.h of libbpf 1.0 and later; structures:
-linux/bpf.h.
+linux/bpf.h. Owns what libbpf printed last, at most 20 messages, for errors.
 """
 
 import ctypes

@@ -16,7 +16,7 @@ from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -139,9 +139,17 @@ def main() -> NoReturn:
     except OSError as error:
         gone = isinstance(error, BrokenPipeError)
         code = code or (_GONE if gone else _fail(*_refused(error)))
-        # What is still buffered must not fail again when Python flushes it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except OSError:  # nobody can read why
+        _drop(sys.stderr)
     sys.exit(code)
+
+
+def _drop(stream: TextIO) -> None:
+    """Drop what is still buffered: Python ends with 120 if it cannot write it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run() -> int:

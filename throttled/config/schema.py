@@ -1,9 +1,9 @@
 """The whole configuration file as types: every key with its default, bounds and description.
 
-The sections that deciding needs come from `throttled.settings`; those that say where things are
-(log, Postfix, firewall, store, control socket, metrics) are here. Checks that need more than one
-key are in `checks`. Owns no state. Where words are needed for what a type allows, they are in the
-type's `extra={"form": …}`.
+The sections that deciding needs come from `throttled.settings` and `throttled.limits`; those that
+say where things are (log, Postfix, firewall, store, control socket, metrics) are here. Checks that
+need more than one key are in `checks`. Owns no state. Where words are needed for what a type
+allows, they are in the type's `extra={"form": …}`.
 """
 
 from typing import Annotated, Literal

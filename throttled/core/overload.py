@@ -19,6 +19,7 @@ from throttled.core.known_good import KnownGood
 from throttled.core.waits import Waits
 from throttled.decide.overload import (
     PACE,
+    POSTPONED,
     Delays,
     Look,
     Passing,
@@ -46,6 +47,8 @@ _RENEW, _CORRECT = 1.0, 2.0
 #: pool may have that are not known good by themselves; more are many for a known good network.
 _FEW = 2
 _NETWORKS = 5
+#: Of turns that are shorter, tenths of a second count.
+_SHORT = 2.0
 _NOTHING = AdmissionCounts()
 
 
@@ -163,15 +166,14 @@ class Strangers:
         self.open = len(strangers)
         self._waits.look(ours, now.boot)
         self._see(ours, strangers, now.boot)
-        if not admission.exact or now.boot - self._corrected >= _CORRECT:
-            self._corrected = now.boot
-            try:
+        try:
+            if not admission.exact or now.boot - self._corrected >= _CORRECT:
+                self._corrected = now.boot
                 admission.correct(len(strangers))
-            except BackendError as error:
-                self._failed(error, now)
-                return
-        if self._limits is not None and self._limits.dropping:
-            self._end(ours, strangers)
+            if self._limits is not None and self._limits.dropping:
+                self._end(admission, ours, strangers)
+        except BackendError as error:
+            self._failed(error, now)
 
     def stop(self) -> None:
         """Admit everybody. Idempotent."""
@@ -307,7 +309,7 @@ class Strangers:
         few = self.open < at_once(self.wanted.cap)
         pace = 0 if admission.exact else at_once(self.wanted.cap) if few else PACE
         acts = dropping and self.wanted.mode == "enforce"
-        turn = float(round(self.delays.turn))
+        turn = round(self.delays.turn, int(self.delays.turn < _SHORT))
         return AdmissionLimits(self.wanted.cap, pace, turn, acts, self._processes.places)
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
@@ -316,18 +318,21 @@ class Strangers:
         known = len(ours) - len(strangers) - len(waiting - {s.identity for s in strangers})
         self._processes.see(at, len(ours) - len(waiting), known, len(waiting))
 
-    def _end(self, ours: Sequence[Socket], strangers: Sequence[Socket]) -> None:
+    def _end(
+        self, admission: Admission, ours: Sequence[Socket], strangers: Sequence[Socket]
+    ) -> None:
         """End the sessions that waste places or processes, as far as others wait for these."""
         some, wanted = strangers, self._over_cap if self.delays.full else 0
         if not self.delays.full and len(strangers) <= self.wanted.cap:
             some, wanted = self._in_the_way(ours)
         places = [self._waits.place(each) for each in some]
         about = self.wanted.cap, wanted, self.wanted.idle, self.wanted.greeting
-        keys = {place.key for place in to_end(places, *about)}
-        if keys:
-            ending = [s for s in some if s.identity in keys]
+        wasted = {place.key: place.wasted for place in to_end(places, *about)}
+        if wasted:
+            ending = [s for s in some if s.identity in wasted]
             ended = self._end_sessions(ending)
             self.ended += ended
+            admission.postpone([s.far for s in ending if wasted[s.identity]], POSTPONED)
             whose = ", ".join(sorted({unpack(s.far) for s in ending})[:_NETWORKS])
             log.debug("ended %d idle sessions in %s: %s", ended, self.scope, whose)
 

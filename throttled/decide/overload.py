@@ -16,20 +16,23 @@ has no network left and the next newcomer is admitted at once. T grows by two se
 to twice the time in which all networks seen had their turn, so that half of the places stay for
 newcomers. It shrinks while strangers have less than a quarter of the places, by as much as fills
 that quarter, and while the cap drops nothing: honest clients of one network shall not wait beside
-free places. Networks that come more than twice a second even so take no turns: few clients that
-flood are banned by the limits, which turns would only keep from seeing them. Turns begin after
+free places. Networks that come more than five times a second even so take no turns: few clients
+that flood are banned by the limits, which turns would only keep from seeing them. Turns begin after
 `_STORM`, so that a short honest storm is not slowed; where fewer processes serve one, it lasts as
-many times longer.
+many times longer. Pauses make up for as much of a storm as they last.
 
 Sessions: while the cap drops connections, those are ended that kept Postfix waiting longer than
-`idle` in all, the longest first; each 250 bytes received add a second. So an upload at modem speed
-is not ended, and a NOOP every seven seconds does not help. What Postfix itself needs (look-ups, a
-policy service, the rest of postscreen's greeting) is not the client's time. Who says nothing at all
-after the greeting has a third of the time: honest clients answer within a round trip, and silent
-bots leave no place free for newcomers longer than that. Sessions in which Postfix owes a reply have
-six times as long, once they received enough for a message: between its final dot and the reply the
-client does not know that it was accepted. As long have those that no process accepts: else a few
-dozen that wait for a service without a process would keep newcomers out of all others.
+`idle` in all, the longest first; what they send makes up for it (`throttled.core.waits`). So an
+upload at modem speed is not ended, and a NOOP every seven seconds does not help. What Postfix
+itself needs (look-ups, a policy service, the rest of postscreen's greeting) is not the client's
+time. Who says nothing at all after the greeting has a third of the time: honest clients answer
+within a round trip, and silent bots leave no place free for newcomers longer than that. Sessions in
+which Postfix owes a reply have six times as long, once they received enough for a message: between
+its final dot and the reply the client does not know that it was accepted. As long have those that
+no process accepts: else a few dozen that wait for a service without a process would keep newcomers
+out of all others. A network whose session was ended without a message is not admitted for
+`POSTPONED` seconds: a few hundred that each keep a place as long as they may would have all of them
+in turn.
 
 Owns the state of one scope.
 """
@@ -65,8 +68,8 @@ _QUIET, _SLOWLY = 30.0, 1 / 60
 #: Share of the places beside which turns are shortened. T that is a second shorter after a second
 #: admits twice as many for that second, one that is two seconds shorter three times as many.
 _QUARTER = 0.25
-#: A T below this is none.
-_SHORTEST = 1.0
+#: A T below this is none: so often come networks that the limits ban (300 connections a minute).
+_SHORTEST = 0.4
 #: Seconds over which strangers' places are averaged, and those that come and go.
 _PLACES, _SMOOTH = 3.0, 10.0
 #: Services with fewer processes have no cap: a reserve of one would be a large share, and strangers
@@ -75,10 +78,10 @@ FEWEST = 5
 #: The kernel counts SYNs before they are connections: an eighth more than the cap may be open
 #: without having begun in the middle of an attack.
 _SLACK = 8
-#: Bytes received that add a second to a session's time.
-_BYTES = 250
 #: Bytes without which there is no message in a session: EHLO, MAIL, RCPT, DATA and a header.
 _MESSAGE = 160
+#: Seconds, longer than the longest turn: an honest one comes again after 5 to 15 minutes.
+POSTPONED = 900.0
 #: Multiples of `idle` for a session in which Postfix owes a reply, with and without a message.
 _OWES, _OWES_LITTLE = 6.0, 2.0
 #: And for one that said nothing.
@@ -121,7 +124,7 @@ class Delays:
         self.full = False  # the cap dropped connections within the last moments
         self._latest = 0.0  # the last drop …
         self._capped = 0.0  # … of the cap
-        self._begun = 0.0  # of drops without a pause
+        self._storm = 0.0  # seconds of drops, less those without
         self._at = 0.0
         self._open = self._admitted = 0.0  # those open, and a second, over some seconds
 
@@ -138,8 +141,6 @@ class Delays:
         passed = at - self._at if self._at else 0.0
         self._at = at
         if look.dropped:
-            if at - self._latest > _PAUSE:
-                self._begun = at
             self.since = self.since or at
             self._latest = at
         elif self.since and at - self._latest > (_ENDS if self.delaying else _PAUSE):
@@ -157,7 +158,9 @@ class Delays:
 
     def _adapt_turn(self, at: float, look: Look, passed: float, longest: float, cap: int) -> None:
         storm = _STORM * max(1.0, _USUAL / cap)
-        if look.over_cap and (self.turn or at - self._begun >= storm):
+        self._storm += passed if look.dropped else -passed
+        self._storm = min(storm, max(0.0, self._storm))
+        if look.over_cap and (self.turn or self._storm >= storm):
             turn = (self.turn or _GROWS * _STORM) + _GROWS * passed
             self.turn = max(self.turn, min(turn, self._all(look.networks)))
         elif self.turn and not look.paced:
@@ -167,7 +170,7 @@ class Delays:
         self.turn = min(self.turn, longest)
         if self.turn < _SHORTEST:
             if self.turn:
-                self._begun = at
+                self._storm = 0.0
             self.turn = 0.0
 
     def _all(self, networks: int) -> float:
@@ -263,12 +266,17 @@ class Place(Struct, frozen=True):
 
     key: bytes
     #: Seconds since Postfix greeted it (before that, since a process accepted it) in which Postfix
-    #: waited for it; those in which Postfix owed a reply, if it owes one now; if it is queued,
-    #: since it is open.
+    #: waited for it; those in which Postfix owed a reply, if it owes one now; less those that what
+    #: it sent makes up for. If it is queued, since it is open.
     age: float
     received: int  # bytes
     answered: bool  # Postfix waits for the client
     queued: bool  # no process has accepted it yet
+
+    @property
+    def wasted(self) -> bool:
+        """Whether there was no message, or it has no end."""
+        return not self.queued and (self.received < _MESSAGE or not self.answered)
 
 
 def cap(settings: Settings, processes: Iterable[int]) -> int:
@@ -312,13 +320,13 @@ def to_end(
 
 
 def _time(place: Place, idle: float) -> float:
-    """Return how long a connection may last with what it received."""
+    """Return how long a connection may last."""
     factor = 1.0 if place.received else _SILENT
     if place.queued:
         factor = _OWES
     elif not place.answered:
         factor = _OWES if place.received >= _MESSAGE else _OWES_LITTLE
-    return factor * idle + place.received / _BYTES
+    return factor * idle
 
 
 def known_good(past: Past, now: float) -> bool:

@@ -12,6 +12,7 @@ Owns the gauges, what is active, the connections that postscreen hands over, and
 from bisect import bisect_right
 from collections.abc import Sequence
 from math import nan
+from typing import cast
 
 from throttled.address import network_of, version
 from throttled.decide.active import Active, Excuse
@@ -202,8 +203,8 @@ class Scoped:
         noted.count += event.count
         if account:
             name = self.key(family(event.user) if event.text == _UNEXPLAINED else event.user)
-            if self.tried is not None and isinstance(name, int):
-                self.tried.add(event.client, self.scope, name, at)
+            if self.tried is not None:  # then it is a tag, see `key`
+                self.tried.add(event.client, self.scope, cast("int", name), at)
             noted.names.append(digest(name))
             noted.accounts.append((account, event.count))
         return event.count

@@ -1,6 +1,7 @@
 """All backends: by the name in the configuration, or the one that works here.
 
 Nothing falls back to enforcing nothing: where no firewall can be used, `check` reports that.
+Owns no state.
 """
 
 import os

@@ -3,6 +3,8 @@
 The client library reads a reply whole, however long it is, and connects again by itself, then
 perhaps to another server. These connections do neither: what the server sends is counted where it
 comes from the socket, from each command on, and a connection that ended stays so.
+
+Owns no state but what each connection received; the limit is `REPLY`.
 """
 
 import asyncio

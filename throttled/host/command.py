@@ -1,4 +1,7 @@
-"""Runs a system command and returns what it prints, within bounds on time and size."""
+"""Runs a system command and returns what it prints, within bounds on time and size.
+
+Owns no state.
+"""
 
 import os
 import selectors

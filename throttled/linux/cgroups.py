@@ -1,4 +1,4 @@
-"""Control groups of version 2, by the numbers that the kernel gives them."""
+"""Control groups of version 2, by the numbers that the kernel gives them. Owns no state."""
 
 import os
 from collections.abc import Collection

@@ -2,6 +2,8 @@
 
 A lock (flock(2)) on a file beside the socket: nobody can come between the moments at which a
 socket is found stale, removed, bound and listened on. The kernel ends the claim with the process.
+
+Owns the lock file's descriptor.
 """
 
 import contextlib

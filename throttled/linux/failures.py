@@ -1,4 +1,4 @@
-"""What the operating system refuses, in words and with what to do about it."""
+"""What the operating system refuses, in words and with what to do about it. Owns no state."""
 
 import errno
 from os import strerror

@@ -1,12 +1,22 @@
-"""Mounted file systems, as this process sees them."""
+"""Mounted file systems, as this process sees them. Owns no state."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from throttled.errors import BackendError
+
 
 def mounts() -> Iterator[tuple[Path, str]]:
-    """Yield where each file system is mounted and its type, in the order of mounting."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
+    """Yield where each file system is mounted and its type, in the order of mounting.
+
+    Raises:
+        BackendError: the kernel does not say, as where no file can be opened.
+    """
+    try:
+        text = Path("/proc/self/mounts").read_text()
+    except OSError as error:
+        raise BackendError(f"cannot read /proc/self/mounts: {error.strerror}") from error
+    for line in text.splitlines():
         _device, where, kind, *_ = line.split()
         yield Path(where), kind
 

@@ -1,4 +1,7 @@
-"""A descriptor that is readable again and again: timerfd_create(2), which Python 3.11 lacks."""
+"""A descriptor that is readable again and again: timerfd_create(2), which Python 3.11 lacks.
+
+Owns the descriptor.
+"""
 
 import os
 from contextlib import suppress

@@ -1,4 +1,7 @@
-"""A UNIX socket at a path that one process has: stale sockets are removed, others stay."""
+"""A UNIX socket at a path that one process has: stale sockets are removed, others stay.
+
+Owns the socket and, until it is closed, the path.
+"""
 
 import errno
 import os

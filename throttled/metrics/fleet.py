@@ -1,4 +1,7 @@
-"""Metrics of the fleet. Names of hosts are labels: at most 256, of letters, digits and `._-`."""
+"""Metrics of the fleet. Names of hosts are labels: at most 256, of letters, digits and `._-`.
+
+Owns no state.
+"""
 
 from collections.abc import Iterator
 

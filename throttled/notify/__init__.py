@@ -1,1 +1,1 @@
-"""Notifications of decisions and health: journal lines, commands, webhooks."""
+"""Notifications of decisions and health: journal lines, commands, webhooks, mail."""

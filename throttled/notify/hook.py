@@ -107,10 +107,10 @@ class Hook:
         self._mail.wait = min(every, max(0.0, mailed + every - now))
 
     async def run(self) -> None:
-        """Deliver what is reported, for ever."""
-        await asyncio.gather(
-            *(channel.run(self._names) for channel in (self._command, self._webhook, self._mail))
-        )
+        """Deliver what is reported, for ever; when cancelled, end after all children have ended."""
+        async with asyncio.TaskGroup() as group:
+            for channel in (self._command, self._webhook, self._mail):
+                group.create_task(channel.run(self._names))
 
     async def test(self) -> str:
         """Send a test message to each receiver that is configured, at once; return to which.

@@ -1,4 +1,7 @@
-"""New lines of one Postfix instance that say that a daemon of its cannot work."""
+"""New lines of one Postfix instance that say that a daemon of its cannot work.
+
+Owns the open logs of one watch.
+"""
 
 import re
 import time

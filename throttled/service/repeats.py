@@ -1,6 +1,7 @@
 """Rate of log lines that could repeat many times a second. No clock of its own.
 
 Limits: `_KEYS` different ones; at more of them all are evicted, and written once more.
+Owns when each line was written last.
 """
 
 #: Seconds between two lines about the same.

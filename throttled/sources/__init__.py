@@ -1,1 +1,1 @@
-"""Where events come from: logs, and completed connections counted by the kernel."""
+"""Where events come from: logs, handshakes that the kernel counted, Postfix's policy requests."""

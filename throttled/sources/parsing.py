@@ -3,7 +3,7 @@
 One process for each log, while it is read: deciding about what it parses takes as long, so a second
 one would wait for that. It is forked, so it reads whatever its parent would have read; it ignores
 ^C, which is for its parent, and ends with it. With one processor, or for a log of a few thousand
-lines, there is none. Memory: what the pipe between the two takes.
+lines, there is none. Memory: what the pipe between the two takes. Owns that process.
 """
 
 import os

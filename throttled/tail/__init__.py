@@ -1,1 +1,1 @@
-"""From log bytes to lines: files that rotate, and lines out of bytes."""
+"""From log bytes to lines: files that rotate, systemd's journal, and lines out of bytes."""

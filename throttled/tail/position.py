@@ -2,6 +2,8 @@
 
 A path is no identity: files are renamed, truncated, compressed, and inode numbers are used again.
 A `Position` therefore names the inode and carries a fingerprint of the file's first bytes.
+
+Owns no state.
 """
 
 from hashlib import blake2b

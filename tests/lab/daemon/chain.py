@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from throttled.address import is_subject
 from throttled.clock import now
 from throttled.core.maintenance import Maintenance
 from throttled.core.pipeline import Pipeline
@@ -108,7 +109,8 @@ class Chain:
         for row in store.listing.snapshots(at.wall):
             store.decisions(row.subject)
             store.past([(row.subject, scope) for scope in SCOPES], at.wall)
-            pipeline.engine.meters(row.subject, at.boot)
+            if is_subject(row.subject):  # no other can be asked about
+                pipeline.engine.meters(row.subject, at.boot)
 
 
 def spoil(database: Path, rng: random.Random, times: int) -> Iterator[Mapping[str, object]]:

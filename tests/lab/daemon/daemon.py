@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from lab.machine.program import Program
 from lab.network.netns import DEADMAN, Namespace, directory
 from throttled.control import client, requests, results
 from throttled.model import Decision, Scope, Snapshot
@@ -33,7 +32,7 @@ socket = "{home}/control.sock"
 """
 
 
-class Daemon:
+class Daemon(Program):
     """A configuration, and the daemon that runs with it or does not."""
 
     def __init__(self, server: Namespace, home: Path, postfix: Path, more: str = "") -> None:
@@ -55,23 +54,11 @@ class Daemon:
         #: What its commands are run by: a place of their own.
         self.within: Sequence[str] = ()
         self._base = _CONFIG.format(home=home, postfix=json.dumps(str(postfix)))
-        self._process: subprocess.Popen[str] | None = None
         self.configure(more)
 
     def configure(self, more: str) -> None:
         """Write the configuration anew; SIGHUP or a restart makes it count."""
         self.config.write_text(self._base + more)
-
-    @property
-    def pid(self) -> int:
-        """The process that runs.
-
-        Raises:
-            RuntimeError: none does.
-        """
-        if self._process is None:
-            raise RuntimeError("the daemon does not run")
-        return self._process.pid
 
     def start(self, *options: str, seconds: float = DEADMAN) -> None:
         """Start it (`run` with options) and wait until it says that it is ready, as systemd would.
@@ -102,11 +89,6 @@ class Daemon:
         self.kill()
         raise RuntimeError(f"the daemon did not start:\n{self.log.read_text()}")
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        if self._process is not None:
-            self._process.send_signal(number)
-
     def stop(self, seconds: float = DEADMAN) -> int:
         """End it as systemd would and return its exit code; idempotent.
 
@@ -118,17 +100,6 @@ class Daemon:
             return self._process.wait(seconds) if self._process else 0
         finally:
             self.kill()
-
-    def ended(self) -> bool:
-        """Return whether it is not running: not started, or ended by itself."""
-        return self._process is None or self._process.poll() is not None
-
-    def kill(self) -> None:
-        """End it without a chance to clean up; idempotent."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
     def command(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run one of its commands and return what it printed; failing is not an error here."""
@@ -164,14 +135,6 @@ class Daemon:
         answer = client.request(self.socket, requests.Explain(subject))
         assert isinstance(answer, results.ExplainResult)
         return answer.decisions
-
-    def cpu(self) -> float:
-        """Return the seconds of CPU it has used, its children included."""
-        return sum(psutil.Process(self.pid).cpu_times()[:4])
-
-    def memory(self) -> int:
-        """Return its resident bytes."""
-        return int(psutil.Process(self.pid).memory_info().rss)
 
 
 @contextlib.contextmanager

@@ -152,6 +152,7 @@ class Disturbances:
         with self._said("not reloaded"):
             self._guard.signal(signal.SIGHUP)
         self._guard.config.write_text(self._config)
+        self._reload()  # the daemon is not well until then, and this may be the last mishap
 
     @contextlib.contextmanager
     def _said(self, what: str) -> Iterator[None]:

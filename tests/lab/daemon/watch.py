@@ -46,8 +46,7 @@ def throttled(lab: Lab, guard: Daemon) -> Report:
     try:
         for source in BOTH:
             netns.until(partial(has, guard, source, "throttle", "mx"), f"{source} is throttled")
-        bot.stop()
-        return bot.report()
+        return bot.stop()
     finally:
         bot.end()
 
@@ -58,7 +57,7 @@ def answers(lab: Lab, source: str, port: int) -> bool:
     try:
         with lab.client.connect(source, target, port, 0.7) as sock:
             return sock.recv(100).startswith(b"220 ")
-    except TimeoutError:
+    except (TimeoutError, ConnectionResetError):  # dropped; or let in and ended by the daemon
         return False
 
 

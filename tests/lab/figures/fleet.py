@@ -289,8 +289,7 @@ def _hundred() -> Row:
 
 def _load(server: Server, names: Sequence[str]) -> tuple[float, float]:
     """Return the Redis server's share of a core, and the bans a second."""
-    assert server.process is not None
-    about = psutil.Process(server.process.pid)
+    about = psutil.Process(server.pid)
     netns.until(lambda: _bans(server) > 2 * len(names), "nobody publishes", 60.0)
     bans, cpu, began = _bans(server), _cpu(about), time.monotonic()
     time.sleep(_SECONDS)

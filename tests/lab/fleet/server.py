@@ -1,8 +1,6 @@
 """A real Redis or Valkey server with the ACL of the packaging, at a UNIX socket."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import psutil
 import redis
 
+from lab.machine.program import Program
 from lab.network.netns import until
 from throttled.linux.unix_socket import answers
 
@@ -35,7 +33,7 @@ def redis_server() -> str:
     return shutil.which("redis-server") or "redis-server"
 
 
-class Server:
+class Server(Program):
     """A server that can be stopped, killed and started again."""
 
     def __init__(self, directory: Path, hosts: Sequence[str], program: str = "") -> None:
@@ -43,7 +41,6 @@ class Server:
         self.directory = directory
         self.socket = directory / "redis.sock"
         self.url = f"unix://{self.socket}"
-        self.process: subprocess.Popen[bytes] | None = None
         self._program = program or redis_server()
         keys = f"%R~throttled:{SITE}:log:* ~throttled:{SITE}:peers"
         users = [
@@ -70,7 +67,7 @@ class Server:
             *options,
         )
         with (self.directory / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=log)
+            self._process = subprocess.Popen(words, stdout=log, stderr=log)
         until(self._answers, "the Redis server does not answer")
 
     def _answers(self) -> bool:
@@ -91,18 +88,6 @@ class Server:
         with self.admin() as client:
             return client.execute_command(*words)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server."""
-        assert self.process is not None
-        os.kill(self.process.pid, number)
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
 
 @contextmanager
 def server(
@@ -118,44 +103,17 @@ def server(
         made.kill()
 
 
-class Process:
+class Process(Program):
     """The fleet process at a UNIX socket."""
 
     def __init__(self, path: Path) -> None:
         """Start none yet."""
         self.path = path
-        self._running: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process that runs.
-
-        Raises:
-            RuntimeError: none does.
-        """
-        if self._running is None:
-            raise RuntimeError("the fleet process does not run")
-        return self._running.pid
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        self._running = subprocess.Popen([sys.executable, "-m", "throttled.fleet", str(self.path)])
+        self._process = subprocess.Popen([sys.executable, "-m", "throttled.fleet", str(self.path)])
         until(lambda: answers(self.path), "the fleet process does not listen")
-
-    def ended(self) -> bool:
-        """Return whether it is not running: not started, or ended by itself."""
-        return self._running is None or self._running.poll() is not None
-
-    def kill(self) -> None:
-        """End it as a crash would; idempotent."""
-        if self._running is not None:
-            self._running.kill()
-            self._running.wait()
-            self._running = None
-
-    def memory(self) -> int:
-        """Return its resident bytes."""
-        return int(psutil.Process(self.pid).memory_info().rss)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def impossible() -> str:
     if os.geteuid() != 0:
         return "needs root"
     if missing:
-        return f"no {' and no '.join(missing)} here: run scripts/bootstrap deb"
+        return f"no {' and no '.join(missing)} here: run scripts/bootstrap test"
     if netns.cgroup_root() is None:
         return "no cgroup version 2 is mounted here"
     return ""

@@ -145,11 +145,11 @@ def _bootstrap(suite: str, later: Sequence[str], root: Path) -> None:
         f"--customize-hook={download}",
         suite,
         root,
-        *_mirrors(suite),
+        *mirrors(suite),
     )
 
 
-def _mirrors(suite: str) -> list[str]:
+def mirrors(suite: str) -> list[str]:
     """Return the lines for Debian's archive from this machine's apt sources; none: the default."""
     text = "\n".join(
         path.read_text()

@@ -1,6 +1,7 @@
 """Runs the checks in a machine of each release and prints a table: `scripts/machines`."""
 
 import argparse
+import os
 import platform
 import re
 import shutil
@@ -43,8 +44,11 @@ class Row(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the arguments ask for; return 1 if a check failed."""
+    """Run what the arguments ask for; return 1 if a check failed, 3 if not root."""
     options = _options(argv)
+    if os.geteuid() != 0:
+        print("machines: it makes network namespaces: run it as root (sudo scripts/machines)")
+        return 3
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160  # of a log

@@ -10,17 +10,16 @@ import base64
 import contextlib
 import itertools
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from lab.mail.apart import Apart
 from lab.mail.postfix import DOMAIN, HOST, PASSWORD, USER
-from lab.network.netns import DEADMAN, SERVER4, SERVER6, Namespace, source_socket
+from lab.network.netns import SERVER4, SERVER6, Namespace, source_socket
 
 _CONNECT_SECONDS = 4.0  # then a SYN is taken for dropped
 _REPLY_SECONDS = 15.0
@@ -235,7 +234,7 @@ def _plain(user: str, password: str) -> str:
     return base64.b64encode(f"\0{user}\0{password}".encode()).decode()
 
 
-class Bot:
+class Bot(Apart[Report]):
     """A run of this module in another process."""
 
     def __init__(
@@ -248,32 +247,8 @@ class Bot:
     ) -> None:
         """Start it; a sender's messages may take `patience` seconds where `seconds` are fewer."""
         patience = max(seconds, patience)
-        self._process = client.popen(
-            [sys.executable, "-m", "lab.mail.bots", kind, str(seconds), str(patience), *sources],
-            env={"PYTHONPATH": str(Path(__file__).parents[2])},
-            stdout=subprocess.PIPE,
-        )
-        self._limit = seconds + patience + DEADMAN
-
-    def report(self) -> Report:
-        """Wait for the end and return what became of it.
-
-        Raises:
-            RuntimeError: it failed; what it said is on standard error.
-        """
-        out, _ = self._process.communicate(timeout=self._limit)
-        if self._process.returncode != 0:
-            raise RuntimeError(f"a bot failed: {self._process.args!r}")
-        return msgspec.json.decode(out, type=Report)
-
-    def stop(self) -> None:
-        """Let it end before its time, and report."""
-        self._process.terminate()
-
-    def end(self) -> None:
-        """End it now."""
-        self._process.kill()
-        self._process.communicate()
+        argv = kind, seconds, patience, *sources
+        super().__init__(client, "bots", *argv, result=Report, seconds=seconds + patience)
 
 
 def main(kind: str, seconds: str, patience: str, *sources: str) -> None:

@@ -13,12 +13,14 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lab.mail.chroot import CHROOT
 from lab.mail.devices import DEVICES
 from lab.mail.maincf import settle
 from lab.network.netns import Namespace, cgroup, directory, pair, until
@@ -31,8 +33,9 @@ PORTS = (25, 465, 587)
 
 _DEBIAN = Path("/usr/share/postfix")
 
-#: What Debian's postfix.postinst (3.7.11) adds to main.cf.debian and main.cf.tls, with the answers
-#: that debconf proposes for an "Internet Site". test_stock.py compares it with what that writes.
+#: What Debian's postfix.postinst sets in main.cf.debian and main.cf.tls (3.7.11, 3.10.13), with the
+#: answers that debconf proposes for an "Internet Site". test_stock.py compares it with what that
+#: writes.
 POSTINST = """\
 smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated defer_unauth_destination
 myhostname = mx.example.test
@@ -115,9 +118,9 @@ if [ {logger} = rsyslog ]; then
 fi
 echo $$ >{cgroup}/cgroup.procs
 export MAIL_CONFIG={home}/config
-/usr/lib/postfix/configure-instance.sh -
-exec postfix -c {home}/config start
 """
+    + CHROOT
+    + "exec postfix -c {home}/config start\n"
 )
 
 
@@ -187,24 +190,41 @@ class Postfix:
     @contextlib.contextmanager
     def services(self, edit: Callable[[Path], object]) -> Iterator[None]:
         """Let `edit` change master.cf, and Postfix have these services until the end."""
-        master = self.config / "master.cf"
-        before = master.read_text()
-        edit(master)
-        self._settled(master)
+        with self.restored():
+            edit(self.config / "master.cf")
+            settle(self.config / "master.cf")
+            self.command("reload")
+            yield
+
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """At the end give each file of the configuration text, mode and owner from the begin."""
+        before = {path: (path.lstat(), path.read_bytes()) for path in self._configuration()}
         try:
             yield
         finally:
-            master.write_text(before)
-            self._settled(master)
+            changed = [path for path in self._configuration() if path not in before]
+            for path in changed:
+                path.unlink()
+            for path, (status, data) in before.items():
+                if not path.exists() or path.lstat().st_ctime_ns != status.st_ctime_ns:
+                    _replace(path, status, data)
+                    changed.append(path)
+            if changed:
+                self.command("reload")
 
-    def _settled(self, path: Path) -> None:
-        settle(path)
-        self.command("reload")
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have no Postfix until the end; then it is in its cgroup again."""
+        self.command("stop")
+        try:
+            yield
+        finally:
+            join = 'echo $$ >"$1" && exec postfix -c "$2" start'
+            self.server.run("sh", "-c", join, "-", f"{self.cgroup}/cgroup.procs", str(self.config))
 
-    def start(self) -> None:
-        """Start it again after `command("stop")`, in its cgroup."""
-        join = 'echo $$ >"$1" && exec postfix -c "$2" start'
-        self.server.run("sh", "-c", join, "-", f"{self.cgroup}/cgroup.procs", str(self.config))
+    def _configuration(self) -> list[Path]:
+        return [path for path in self.config.rglob("*") if path.is_symlink() or path.is_file()]
 
     def rotate(self) -> None:
         """Rotate the log: `postfix logrotate` (renames, compresses), or logrotate and rsyslog.
@@ -307,10 +327,20 @@ def _write(home: Path, logger: Logger) -> None:
     database.chmod(0o640)
 
 
+def _replace(path: Path, status: os.stat_result, data: bytes) -> None:
+    """Write a file anew, at no instant half of it."""
+    new = path.with_name("new")
+    new.write_bytes(data)
+    new.chmod(stat.S_IMODE(status.st_mode))
+    os.chown(new, status.st_uid, status.st_gid)
+    settle(new)
+    new.replace(path)
+
+
 def debian() -> str:
     """Return main.cf as Debian's package installs it on this host."""
     parts = [(_DEBIAN / name).read_text() for name in ("main.cf.debian", "main.cf.tls")]
-    return "".join((*parts, POSTINST))
+    return _with(POSTINST, "".join(parts))
 
 
 def _with(differences: str, text: str) -> str:

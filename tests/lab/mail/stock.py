@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from lab.mail.chroot import CHROOT
 from lab.mail.devices import DEVICES
 from lab.network.netns import Namespace, cgroup, directory, until
 
@@ -69,10 +70,9 @@ exec sleep infinity
 )
 
 # What postfix@-.service runs, in its cgroup.
-_START = """\
-echo $$ >{cgroup}/cgroup.procs
-/usr/lib/postfix/configure-instance.sh -
-exec postmulti -i - -p start
+_START = f"""\
+echo $$ >{{cgroup}}/cgroup.procs
+{CHROOT}exec postmulti -i - -p start
 """
 
 

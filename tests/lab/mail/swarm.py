@@ -13,15 +13,14 @@ import resource
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
-from lab.network.netns import DEADMAN, SERVER4, SERVER6, Namespace, source_socket
+from lab.mail.apart import Apart
+from lab.network.netns import SERVER4, SERVER6, Namespace, source_socket
 
 _PATIENCE, _THINKS, _STAYS = 10.0, 0.3, 60.0
 _NETWORKS4 = 400
@@ -185,7 +184,7 @@ class _Run:
             bot.sock.close()
 
 
-class Swarm:
+class Swarm(Apart[Report]):
     """A run of this module in another process."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what, how fast, how long, from how many
@@ -199,35 +198,8 @@ class Swarm:
         begins: float | None = None,
     ) -> None:
         """Start it; see the module."""
-        begins = seconds if begins is None else begins
-        argv = [kind, str(rate), str(seconds), str(count), str(version), str(begins)]
-        self._process = client.popen(
-            [sys.executable, "-m", "lab.mail.swarm", *argv],
-            env={"PYTHONPATH": str(Path(__file__).parents[2])},
-            stdout=subprocess.PIPE,
-        )
-        self._limit = seconds + DEADMAN
-
-    def report(self) -> Report:
-        """Wait for the end and return what became of it.
-
-        Raises:
-            RuntimeError: it failed; what it said is on standard error.
-        """
-        out, _ = self._process.communicate(timeout=self._limit)
-        if not out:  # one that is about to end anyway may die of the signal
-            raise RuntimeError(f"a swarm failed: {self._process.args!r}")
-        return msgspec.json.decode(out, type=Report)
-
-    def stop(self) -> Report:
-        """Let it end now, and return what became of it."""
-        self._process.terminate()
-        return self.report()
-
-    def end(self) -> None:
-        """End it, whatever it does. Idempotent."""
-        self._process.kill()
-        self._process.communicate()
+        argv = kind, rate, seconds, count, version, seconds if begins is None else begins
+        super().__init__(client, "swarm", *argv, result=Report, seconds=seconds)
 
 
 def main(  # noqa: PLR0913, PLR0917 - see `Swarm`

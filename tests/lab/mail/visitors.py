@@ -10,16 +10,15 @@ import base64
 import contextlib
 import itertools
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from lab.mail.apart import Apart
 from lab.mail.postfix import DOMAIN, HOST, PASSWORD, USER
-from lab.network.netns import DEADMAN, SERVER4, SERVER6, Namespace, source_socket
+from lab.network.netns import SERVER4, SERVER6, Namespace, source_socket
 
 KNOWN = {4: "198.18.9.9", 6: "2001:db8:b:ffff::9"}
 _USER = {4: "198.18.8.8", 6: "2001:db8:b:fffe::8"}
@@ -145,36 +144,13 @@ async def visit(name: str, seconds: float, version: int) -> Visits:
     return visits
 
 
-class Visitors:
+class Visitors(Apart[Visits]):
     """A run of this module in another process."""
 
     def __init__(self, client: Namespace, kind: str, seconds: float, version: int = 4) -> None:
         """Start it."""
-        self._process = client.popen(
-            [sys.executable, "-m", "lab.mail.visitors", kind, str(seconds), str(version)],
-            env={"PYTHONPATH": str(Path(__file__).parents[2])},
-            stdout=subprocess.PIPE,
-        )
-
-    def stop(self, patience: float = 0.0) -> Visits:
-        """Wait for so long for messages that are under way, and return what became of all.
-
-        Raises:
-            RuntimeError: it failed; what it said is on standard error.
-        """
-        try:  # after hours there is more to read than a pipe holds
-            out, _ = self._process.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            self._process.terminate()
-            out, _ = self._process.communicate(timeout=DEADMAN)
-        if not out:  # one that is about to end anyway may die of the signal
-            raise RuntimeError(f"visitors failed: {self._process.args!r}")
-        return msgspec.json.decode(out, type=Visits)
-
-    def end(self) -> None:
-        """End it, whatever it does. Idempotent."""
-        self._process.kill()
-        self._process.communicate()
+        argv = kind, seconds, version
+        super().__init__(client, "visitors", *argv, result=Visits, seconds=seconds)
 
 
 def main(kind: str, seconds: str, version: str) -> None:

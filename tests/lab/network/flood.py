@@ -4,6 +4,7 @@ Each comes from an address that nothing answers for, and looks new for six secon
 right. The server needs a route to these addresses, or it would not answer (`reachable`).
 
     with flood(client, SERVER4, 25, rate=10_000): ...
+    with flood(client, SERVER4, 25, rate=15, every=2.0): ...   # 30 at once every two seconds
 """
 
 import contextlib
@@ -32,9 +33,19 @@ def reachable(server: Namespace) -> None:
 
 
 @contextlib.contextmanager
-def flood(client: Namespace, target: str, port: int, rate: int) -> Iterator[None]:
-    """Send so many a second for as long as the block lasts; it yields when the first are sent."""
-    argv = [sys.executable, str(Path(__file__)), target, str(port), str(rate)]
+def flood(
+    client: Namespace, target: str, port: int, rate: int, every: float = 0.0
+) -> Iterator[None]:
+    """Send so many a second for as long as the block lasts; it yields when the first are sent.
+
+    Args:
+        client: from where.
+        target: the server.
+        port: its.
+        rate: SYNs a second.
+        every: seconds between pulses, which begin at multiples of the boot clock; 0: evenly.
+    """
+    argv = [sys.executable, str(Path(__file__)), target, str(port), str(rate), str(every)]
     running = client.popen(argv, stdout=subprocess.PIPE, env={"PYTHONPATH": ":".join(sys.path)})
     try:
         assert running.stdout
@@ -63,7 +74,7 @@ def packets(target: str, port: int, count: int) -> list[bytes]:
     return found
 
 
-def _main(target: str, port: int, rate: int) -> None:
+def _main(target: str, port: int, rate: int, every: float) -> None:
     six = ":" in target
     family = socket.AF_INET6 if six else socket.AF_INET
     made = packets(target, port, 6 * rate)
@@ -71,6 +82,10 @@ def _main(target: str, port: int, rate: int) -> None:
         begin, sent = time.monotonic(), 0
         print("sending", flush=True)
         while True:
+            if every:
+                boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+                time.sleep(every - boot % every)
+                begin = time.monotonic() - sent / rate - every
             due = int((time.monotonic() - begin) * rate) - sent
             for _ in range(due):
                 raw.sendto(made[sent % len(made)], (target, 0))
@@ -79,4 +94,4 @@ def _main(target: str, port: int, rate: int) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    _main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))

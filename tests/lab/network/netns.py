@@ -97,6 +97,15 @@ class Namespace:
         with self.entered():
             return _run(argv, stdin, seconds, check=check)
 
+    @contextlib.contextmanager
+    def added(self, kind: str, *words: str) -> Iterator[None]:
+        """Have `ip KIND add WORDS` until the end: an address, a route."""
+        self.run("ip", kind, "add", *words)
+        try:
+            yield
+        finally:
+            self.run("ip", kind, "delete", *words)
+
     def listen(self, address: str, port: int, backlog: int = 512) -> socket.socket:
         """Return a TCP listener on an address of the namespace."""
         with self.entered():

@@ -241,8 +241,8 @@ def _show(console: Console, outcome: Outcome) -> None:
         )
     console.print(attacks)
     console.print(
-        "[dim] throttled, banned: the first source; all stopped: the last one; in seconds after\n"
-        " the attack began. dropped: packets.[/]"
+        "[dim] throttled, banned: the first source; all stopped: the last one;\n"
+        " in seconds after the attack began. dropped: packets.[/]"
     )
     console.print(_costs(outcome))
     console.print(
@@ -257,11 +257,11 @@ def _costs(outcome: Outcome) -> Table:
         costs.add_column(column, justify="right" if column else "left")
     runs = [_figures(made) for made in (outcome.quiet, outcome.without, outcome.protected)]
     rows = {
-        "smtpd processes, at the peak": [f"{run['smtpd_peak']}" for run in runs],
+        "smtpd processes, peak": [f"{run['smtpd_peak']}" for run in runs],
         "Postfix's CPU, % of a core": [f"{run['cpu']:.0%}" for run in runs],
         f"… in the last {_LAST:.0f} s": [f"{run['cpu_end']:.0%}" for run in runs],
         f"connections, last {_LAST:.0f} s": [f"{run['connections_end']:.0f}" for run in runs],
-        "good sender: delivered/sent": [_delivered(run["sender"]) for run in runs],
+        "good sender: delivered": [_delivered(run["sender"]) for run in runs],
         "… latency: median / p99": [_latency(run["sender"]) for run in runs],
         "good user beside attackers": [_delivered(run["user"]) for run in runs],
         "… latency: median / p99 ": [_latency(run["user"]) for run in runs],

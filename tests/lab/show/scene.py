@@ -122,7 +122,7 @@ def run(
             time.sleep(0.2)
         if done is not None:
             for bot in bots.values():
-                bot.stop()
+                bot.terminate()
         made.reports = {kind: bot.report() for kind, bot in bots.items()}
     with contextlib.suppress(TimeoutError):
         until(lambda: _delivered(lab.mail) - before >= made.accepted(), "all mail is delivered")

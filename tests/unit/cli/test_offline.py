@@ -224,7 +224,8 @@ def test_in_mode_observe_the_database_of_what_is_observed_is_shown(
 IN_A_NAMESPACE = """
 import os, sys, time
 from throttled.enforce.registry import choose
-from throttled.model import Entry, Ruleset, Decision
+from throttled.enforce.backend import Ruleset
+from throttled.model import Entry, Decision
 from throttled.store.store import Store
 from throttled.cli.main import main
 
@@ -283,7 +284,8 @@ FULL = """
 import subprocess, sys
 from throttled.cli.main import main
 from throttled.enforce.nftables.backend import Nftables
-from throttled.model import Entry, Ruleset
+from throttled.enforce.backend import Ruleset
+from throttled.model import Entry
 from throttled.store.store import Store
 
 folder, config, size = sys.argv[1:]

@@ -203,6 +203,16 @@ def test_those_that_reset_at_once_take_turns(strangers: Strangers, means: list[B
     assert means[0].limits.turn >= 10.0
 
 
+def test_short_turns_count_in_tenths_of_a_second(strangers: Strangers, means: list[Broken]) -> None:
+    """Of 100 networks that come three times a second each, a quarter of a second is a lot."""
+    strangers.step(at(1), dropping=True)
+    for n in range(80):
+        counts = AdmissionCounts(admitted=75 * n, dropped_cap=100 * n, networks=100, open=80)
+        means[0].current = counts
+        strangers.step(at(2 + n / 4), dropping=True)
+    assert 0.6 <= means[0].limits.turn < 1.0
+
+
 def test_report_drops_nothing(strangers: Strangers, means: list[Broken]) -> None:
     strangers.follow(Wanted("report", (25,), 80))
     strangers.step(at(1), dropping=True)
@@ -382,6 +392,22 @@ def test_idle_sessions_are_ended_only_while_others_wait(
     ending.sample(sockets(5), at(31))
     assert [one.identity for one in ended] == [b"0", b"1"]  # two wait; the fifth is new
     assert ending.status().ended == 2
+
+
+def test_networks_whose_sessions_were_ended_without_a_message_have_to_wait(
+    ending: Strangers, means: list[Broken], ended: list[Socket]
+) -> None:
+    silent, letter, half, queued = (
+        sockets(1, far=bytes([198, 51, n]))[0]._replace(identity=bytes([n])) for n in range(4)
+    )
+    letter = letter._replace(received=1_000)
+    half = half._replace(received=1_000, waits=False)
+    found = [silent, letter, half, queued._replace(inode=0)]
+    look(ending, found, 1, 90)
+    others_wait(ending, means, 91, 20)
+    ending.sample(found, at(91))
+    assert len(ended) == 4
+    assert means[0].postponed == {silent.far, half.far}
 
 
 def test_who_is_never_accepted_has_a_minute_while_others_wait(

@@ -146,7 +146,7 @@ def test_turns_are_over_some_minutes_after_the_attack_on_a_busy_server() -> None
     assert delays.turn == 300.0
     run(delays, 310.0, 60, Look(others=9, open=40))
     assert 100.0 < delays.turn < 120.0
-    run(delays, 370.0, 300, Look(others=9, open=40))
+    run(delays, 370.0, 350, Look(others=9, open=40))
     assert delays.turn == 0.0
 
 
@@ -181,7 +181,15 @@ class Siege:
     drawn by lot from those that the turn lets pass.
     """
 
-    def __init__(self, networks: int, each: float, hold: float, seconds: int) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - who, how often, how long
+        self,
+        networks: int,
+        each: float,
+        hold: float,
+        seconds: int,
+        on: float = 1.0,
+        off: float = 0.0,
+    ) -> None:
         """Run it.
 
         Args:
@@ -189,6 +197,8 @@ class Siege:
             each: connections that each tries to open a second.
             hold: seconds that each connection lasts.
             seconds: how long.
+            on: seconds for which they come …
+            off: … and for which they do not then.
         """
         lots, delays = random.Random(1), Delays()
         latest, ends = [-1e9] * networks, list[float]()
@@ -200,7 +210,8 @@ class Siege:
             for part in range(10):
                 moment = at + part / 40
                 ends = [end for end in ends if end > moment]
-                for who in lots.choices(range(networks), k=round(networks * each / 40)):
+                come = round(networks * each / 40) if (moment - 100.0) % (on + off) < on else 0
+                for who in lots.choices(range(networks), k=come):
                     if len(ends) >= 80:
                         counts["over_cap"] += 1
                     elif delays.turn and moment - latest[who] < delays.turn:
@@ -234,6 +245,9 @@ def test_few_clients_that_flood_are_fast_enough_to_be_banned() -> None:
         (1_000, 2.0, 1.2),
         (5_000, 0.1, 1.2),
         (5_000, 0.4, 0.6),
+        (40, 20.0, 0.6),  # of IPv6, each time from another address: no limit is reached
+        (30, 20.0, 1.2),
+        (100, 20.0, 0.3),
     ],
 )
 def test_newcomers_find_a_place_once_all_networks_of_a_botnet_had_their_turn(
@@ -244,6 +258,12 @@ def test_newcomers_find_a_place_once_all_networks_of_a_botnet_had_their_turn(
     assert sum(siege.above[begin:]) <= 40  # of 240 looks
     # Not much longer than they need to fill a quarter of the places.
     assert siege.turns[-1] < 2 * networks * hold / 20 + 20
+
+
+@pytest.mark.parametrize(("on", "off"), [(4.9, 2.1), (4.9, 4.0), (3.0, 0.5)])
+def test_an_attack_in_pulses_takes_turns_too(on: float, off: float) -> None:
+    siege = Siege(450, 4.4, 1.2, 300, on, off)
+    assert sum(siege.above[600:]) <= 120  # of 600 looks
 
 
 @pytest.mark.parametrize(("places", "seconds"), [(4, 100), (8, 50), (80, 5), (800, 5)])
@@ -385,20 +405,10 @@ def test_a_noop_every_seven_seconds_does_not_help() -> None:
     assert ended(place("a", 60, received=16 + 8 * 6)) == "a"
 
 
-def test_a_large_mail_over_a_modem_is_never_ended() -> None:
-    for seconds in range(0, 3600, 10):
-        assert ended(place("a", seconds, received=400 + 300 * seconds, answered=False)) == ""
-
-
-def test_an_honest_server_has_thirty_seconds_more_than_what_it_sends() -> None:
-    """EHLO, TLS, MAIL and RCPT of a slow server at the other end of the world: 2,000 bytes."""
-    assert ended(place("a", 17, received=2_000)) == ""
-
-
 def test_a_message_whose_reply_is_owed_has_a_minute() -> None:
     """A content filter before the queue thinks; the sender does not know of its acceptance."""
     assert ended(place("a", 59, received=500, answered=False)) == ""
-    assert ended(place("a", 63, received=500, answered=False)) == "a"
+    assert ended(place("a", 61, received=500, answered=False)) == "a"
 
 
 def test_half_a_command_is_no_message() -> None:
@@ -470,3 +480,16 @@ def test_who_is_throttled_or_banned_is_not_known_good(
 ) -> None:
     past = Past(deliveries=9, delivery_days=9, action=action, until=until)
     assert known_good(past, NOW) == good
+
+
+@pytest.mark.parametrize(
+    ("one", "wasted"),
+    [
+        (place("a", 1.0), True),
+        (place("a", 1.0, 200), False),
+        (place("a", 1.0, 200, answered=False), True),
+        (place("a", 1.0, queued=True), False),
+    ],
+)
+def test_a_session_without_a_whole_message_is_wasted(one: Place, *, wasted: bool) -> None:
+    assert one.wasted == wasted

@@ -543,3 +543,23 @@ def test_a_login_excuses_nothing_that_crossed_at_the_same_time_before() -> None:
     (crossing,) = run(twelve)
     assert (crossing.limit, crossing.action, crossing.value) == ("auth", "throttle", 11)
     assert run(twelve[::-1]) == []
+
+
+def names_of(under: Engine, subject: str) -> int:
+    return max(m.value for m in under.meters(subject, 1000.0) if m.limit == "auth-slow")
+
+
+def test_names_of_a_client_that_is_banned_are_not_its_networks() -> None:
+    under = engine()
+    (scope,) = {c.scope for c in run([auth(f"user{n}") for n in range(11)], under=under)}
+    under.hold(A, scope, "ban", 9000.0, 1000.0, enforced=True)
+    before = names_of(under, "198.51.100.0/24")
+    assert run([auth("another")], under=under) == []
+    assert names_of(under, "198.51.100.0/24") == before
+
+
+def test_the_same_session_is_accused_once() -> None:
+    scoped = Scoped(Policy(), "submission", engine().guessing)
+    for _ in range(2):
+        scoped.accuse(A, auth("boss"), 1000.0, 1)
+    assert len(scoped.drain()[0]) == 1

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.machine.limits import no_descriptors
+from throttled.errors import BackendError
 from throttled.linux import mounts
 
 TABLE = """overlay / overlay rw 0 0
@@ -42,3 +44,9 @@ def test_where_a_type_is_mounted() -> None:
 def test_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert mounts.kind_at(Path("/proc/self")) == "proc"
+
+
+def test_without_descriptors_it_is_an_error_of_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    with no_descriptors(), pytest.raises(BackendError, match="/proc/self/mounts: Too many open"):
+        mounts.mounted("cgroup2")

@@ -8,8 +8,9 @@ from throttled.host.command import run
 from throttled.maincf.parameters import PARAMETERS, RATES, TABLE
 from throttled.maincf.values import number, wrong
 
-#: Other defaults in 3.9, where these are at home.
+#: Other defaults in 3.9, where these are at home, and in 3.10.13.
 _NEWER = {
+    "milter_default_action",
     "smtpd_forbid_bare_newline",
     "smtpd_forbid_unauth_pipelining",
     "smtpd_client_ipv4_prefix_length",

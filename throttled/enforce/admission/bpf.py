@@ -11,6 +11,7 @@ networks have been counted.
 import errno
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -160,6 +161,13 @@ class Bpf:
             self._base += open - min(max(open, low), high)
             self._write()
 
+    def postpone(self, clients: Iterable[bytes], seconds: float) -> None:
+        """Write down that their networks were admitted at a time to come."""
+        until = (_now() + int(seconds * layout.SECOND)).to_bytes(8, sys.byteorder)
+        with _refusals("postpone networks"):
+            for key in set(map(layout.network_key, clients)):
+                self._map("networks").update(key, until)
+
     def delayed_networks(self, most: int) -> list[tuple[str, int]]:
         """Return those of the last minute."""
         found: list[tuple[str, int]] = []
@@ -200,7 +208,7 @@ class Bpf:
     def _count_networks(self, now: int) -> None:
         window = int((self._limits.turn or layout.LATE / layout.SECOND) * layout.SECOND)
         _keys, values, _count, self._cursor = self._map("networks").read(self._cursor)
-        self._counting += sum(now - each < window for each in layout.numbers(values))
+        self._counting += sum(0 <= now - each < window for each in layout.numbers(values))
         if self._cursor is None:
             self._networks, self._counting = self._counting, 0
 

@@ -81,6 +81,9 @@ class Closing(ABC):
         self._open = open
         self._close(closed=self._full)
 
+    def postpone(self, clients: Iterable[bytes], seconds: float) -> None:  # noqa: B027 - see there
+        """Do nothing."""
+
     def delayed_networks(self, most: int) -> list[tuple[str, int]]:  # noqa: ARG002 - none
         """Return nothing: they are not counted."""
         return []

@@ -11,25 +11,25 @@ from throttled import address
 from throttled.enforce.admission.protocol import AdmissionLimits
 
 KNOWN_NETWORKS, NETWORKS, DELAYED = 4096, 65_536, 4096
-WHOLE, SLOT, HALF, SECOND = 65_536, 100_000_000, 500_000_000, 1_000_000_000
+SLOT, HALF, SECOND = 100_000_000, 500_000_000, 1_000_000_000
 LATE = 60 * SECOND
 CAP, PACE, TURN, REASONS = 0, 1, 2, 3
 
 LIMITS = struct.Struct("@QQqIIII")
-STATE = struct.Struct("@IIqQQQII8s8sQ")
+STATE = struct.Struct("@IIqQQQ8sIIQ")
 DELAY = struct.Struct("@QQ")
 SOURCE = struct.Struct("@16s")
 NETWORK = struct.Struct("@II16s")
 _NETWORK_KEY = struct.Struct("@I16s")  # without `unused`
 
 _MAPPED = bytes(10) + b"\xff\xff"
+_NAT64 = b"\0\x64\xff\x9b" + bytes(4)
 _V4_BITS, _V6_BITS = 24, 64  # what a network is
 
 
 class State(NamedTuple):
     """What the programs have counted."""
 
-    share: int
     open: int
     half: int
     pending: tuple[int, int]
@@ -38,11 +38,11 @@ class State(NamedTuple):
     @classmethod
     def unpack(cls, value: bytes) -> "State":
         """Read the map's value."""
-        _lock, share, opened, _slot, half, _second, _in, _completed, pending, _passed, admitted = (
+        _lock, _in, opened, _slot, half, _second, pending, _completed, _lost, admitted = (
             STATE.unpack(value)
         )
         now, before = struct.unpack("@II", pending)
-        return cls(share, opened, half, (now, before), admitted)
+        return cls(opened, half, (now, before), admitted)
 
     def waiting(self, now: int) -> int:
         """Return the SYNs let through within the last second (or half of one) and not completed."""
@@ -52,7 +52,7 @@ class State(NamedTuple):
 
 def first_state() -> bytes:
     """Return the value that the programs begin with."""
-    return STATE.pack(0, WHOLE, 0, 0, 0, 0, 0, 0, bytes(8), bytes(8), 0)
+    return bytes(STATE.size)
 
 
 def pack_limits(limits: AdmissionLimits, base: int, until: int) -> bytes:
@@ -105,6 +105,13 @@ def network(key: bytes) -> str:
     if key[:4] == bytes(4) and any(key):
         return address.text(key[4:], _V4_BITS)
     return address.text(key + bytes(8), _V6_BITS)
+
+
+def network_key(packed: bytes) -> bytes:
+    """Return the key of an address in `networks`; see `network_of` in admission.c."""
+    if len(packed) == 4 or packed[:8] == _NAT64:
+        return bytes(4) + packed[-4:-1] + b"\0"
+    return packed[:8]
 
 
 def numbers(values: bytes) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ class Memory:
         self.known: set[str] = set()
         self.ports: tuple[int, ...] = ()
         self.current = AdmissionCounts()
+        self.postponed: set[bytes] = set()
 
     def start(self, ports: Iterable[int], limits: AdmissionLimits, known: Iterable[str]) -> None:
         """Begin."""
@@ -50,6 +51,10 @@ class Memory:
         """Use the number of connections that inet_diag found just now."""
         above = max(0, open - self.limits.cap)
         self.current = AdmissionCounts(open=open, dropped_cap=self.current.dropped_cap + above)
+
+    def postpone(self, clients: Iterable[bytes], seconds: float) -> None:  # noqa: ARG002
+        """Write down whose networks are to wait."""
+        self.postponed.update(clients)
 
     def delayed_networks(self, most: int) -> list[tuple[str, int]]:  # noqa: ARG002 - none
         """Return nothing: there are no packets."""

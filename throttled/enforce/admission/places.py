@@ -1,4 +1,7 @@
-"""Where programs are attached: at the control groups of the sockets that listen at our ports."""
+"""Where programs are attached: at the control groups of the sockets that listen at our ports.
+
+Owns the links: what is closed is attached nowhere.
+"""
 
 import os
 from collections.abc import Collection

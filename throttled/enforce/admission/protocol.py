@@ -139,6 +139,16 @@ class Admission(Protocol):
         """
         ...
 
+    def postpone(self, clients: Iterable[bytes], seconds: float) -> None:
+        """Admit the networks of clients (packed addresses) only after so many seconds again.
+
+        Means that are not exact ignore it.
+
+        Raises:
+            BackendError: the kernel refused.
+        """
+        ...
+
     def delayed_networks(self, most: int) -> list[tuple[str, int]]:
         """Return networks (/24, /64) with dropped SYNs of late, and how many; the most first.
 

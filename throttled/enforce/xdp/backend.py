@@ -77,10 +77,9 @@ class Xdp:
 
     def check(self) -> list[Finding]:
         """Let the kernel verify the program, and list the programs at the interfaces."""
-        if kind_at(self._pins) != "bpf":
-            what = f"there is no BPF file system at {self._pins.parent}"
-            return [Finding("fault", what, f"mount -t bpf bpf {self._pins.parent}")]
         try:
+            if kind_at(self._pins) != "bpf":
+                raise _unmounted(self._pins.parent)
             Object(OBJECTS / "xdp.o").load()
             found = interfaces.interfaces()
         except BackendError as error:
@@ -173,10 +172,7 @@ class Xdp:
     def _setup(self, ruleset: Ruleset) -> bool:
         before = self._whole()
         if kind_at(self._pins) != "bpf":
-            parent = self._pins.parent
-            raise BackendError(
-                f"there is no BPF file system at {parent}", f"mount -t bpf bpf {parent}"
-            )
+            raise _unmounted(self._pins.parent)
         self._make_home()
         starts = not (self._programs and before)
         if starts:
@@ -348,6 +344,10 @@ def _remove(path: Path) -> None:
         path.rmdir()
     else:
         path.unlink(missing_ok=True)
+
+
+def _unmounted(place: Path) -> BackendError:
+    return BackendError(f"there is no BPF file system at {place}", f"mount -t bpf bpf {place}")
 
 
 @contextmanager

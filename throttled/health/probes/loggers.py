@@ -44,9 +44,9 @@ def check(sources: Sequence[str], root: Path = Path("/")) -> Iterator[Finding]:
         what = f"journald drops what a service logs above {limit}, which a flood exceeds"
         unit = _unit() if JOURNAL in sources else _CONTAINERS
         hint = (
-            "in /etc/systemd/journald.conf.d/mail.conf write [Journal] RateLimitBurst=0; "
-            f"or systemctl edit {unit}: [Service] LogRateLimitIntervalSec=1s "
-            "LogRateLimitBurst=1000000"
+            "write [Journal] RateLimitBurst=0 to a new /etc/systemd/journald.conf.d/mail.conf, "
+            f"then: systemctl restart systemd-journald; or systemctl edit {unit}: [Service] "
+            "LogRateLimitIntervalSec=1s LogRateLimitBurst=1000000, then restart it"
         )
         yield Finding("warning", what, hint)
 

@@ -49,6 +49,7 @@ def test_what_stands_for_what() -> None:
     found = files.expressions("a[re-m='q, r', mode=m]", lambda name: texts.get(name, ""))
     assert found.fails[0] == "q, r C <HOST> <z>"
     assert files.expanded("<a>", {"a": "<a><a>"}, {}).count("<a>") < 100_001
+    assert files.expanded("<a>", {"a": "<b>", "b": "<a>"}, {}) in ("<a>", "<b>")
 
 
 @pytest.mark.parametrize("filter_", ["none", "[x", "a b"])

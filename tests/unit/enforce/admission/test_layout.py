@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lab.programs.layouts import disagreements
+from throttled import address
 from throttled.enforce.admission import layout
 from throttled.enforce.admission.protocol import KNOWN, AdmissionLimits
 
@@ -18,8 +19,8 @@ RECORDS = {
     "state": (
         layout.STATE,
         (
-            *("lock", "share", "open", "slot", "half", "second", "in_slot", "completed"),
-            *("pending", "passed", "admitted"),
+            *("lock", "in_slot", "open", "slot", "half", "second"),
+            *("pending", "completed", "lost", "admitted"),
         ),
     ),
     "source": (layout.SOURCE, ("address",)),
@@ -28,7 +29,7 @@ RECORDS = {
 CONSTANTS = {
     name: getattr(layout, name)
     for name in (
-        *("KNOWN_NETWORKS", "NETWORKS", "DELAYED", "WHOLE", "SLOT", "HALF", "SECOND"),
+        *("KNOWN_NETWORKS", "NETWORKS", "DELAYED", "SLOT", "HALF", "SECOND"),
         *("LATE", "CAP", "PACE", "TURN", "REASONS"),
     )
 }
@@ -64,13 +65,12 @@ def test_ports() -> None:
     assert len(packed) == 65_536
 
 
-def test_the_first_state_admits_one_for_each_syn() -> None:
-    state = layout.State.unpack(layout.first_state())
-    assert state == layout.State(layout.WHOLE, 0, 0, (0, 0), 0)
+def test_nothing_is_open_at_first() -> None:
+    assert layout.State.unpack(layout.first_state()) == layout.State(0, 0, (0, 0), 0)
 
 
 def test_what_is_pending_grows_old() -> None:
-    state = layout.State(layout.WHOLE, 0, 7, (5, 3), 0)
+    state = layout.State(0, 7, (5, 3), 0)
     half = layout.HALF
     assert [state.waiting(at * half) for at in (7, 8, 9, 100)] == [8, 5, 0, 0]
     assert state.waiting(8 * half - 1) == 8
@@ -106,6 +106,17 @@ def test_networks() -> None:
     assert layout.network(bytes(4) + bytes([198, 18, 7, 0])) == "198.18.7.0/24"
     assert layout.network(V6[:8]) == "2001:db8:b:7::/64"
     assert layout.network(bytes(8)) == "::/64"
+
+
+@pytest.mark.parametrize(
+    "client", ["198.18.7.9", "2001:db8:b:7::9", "64:ff9b::198.18.7.9", "64:ff9b:1::1"]
+)
+def test_the_key_of_a_network_is_that_of_its_clients(client: str) -> None:
+    packed = address.parse(client)[0]
+    expected = (
+        "198.18.7.0/24" if client.endswith("198.18.7.9") else client.rpartition("::")[0] + "::/64"
+    )
+    assert layout.network(layout.network_key(packed)) == expected
 
 
 def test_numbers_and_delays() -> None:
