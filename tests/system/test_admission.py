@@ -47,6 +47,7 @@ def test_good_mail_does_not_wait_behind_silent_strangers(version: int) -> None:
         stack.callback(server.call, admission.stop)
         known = [*GOOD.values(), "127.0.0.0/8", "::1"]
         server.call(admission.start, (25,), AdmissionLimits(CAP, pace=8), known)
+        alone = statistics.median(greeting(host, GOOD[version]) for _ in range(10))
         waits = []
         for number in range(SILENT):
             silent(host, stack, number, version)
@@ -54,8 +55,7 @@ def test_good_mail_does_not_wait_behind_silent_strangers(version: int) -> None:
                 waits.append(greeting(host, GOOD[version]))
         until(lambda: admission.counts().open >= CAP, "the cap is reached")
         waits += [greeting(host, GOOD[version]) for _ in range(10)]
-        assert statistics.median(waits) < 0.2, waits
-        assert max(waits) < 5, waits
+        assert statistics.median(waits) < 20 * alone, (alone, waits)
         strangers = server.call(sockets.opened, (25,))
         assert CAP <= len(strangers) <= CAP + 11  # good clients' last sessions may be among them
         assert host.mail.smtpd() <= 100

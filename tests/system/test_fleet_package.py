@@ -114,7 +114,9 @@ def status(host: Machine) -> Any:
     return json.loads(host.run("throttled", "fleet", "status", "--json").stdout)
 
 
-def test_three_hosts_in_ten_commands(machines: dict[str, Machine]) -> None:
+@pytest.fixture(scope="module")
+def fleet(machines: dict[str, Machine]) -> dict[str, Machine]:
+    """Make the machines a fleet, by the page's ten commands."""
     server, first, each = blocks()
     assert (len(server), len(first), len(each)) == (3, 2, 5)
     for line in server:
@@ -130,7 +132,11 @@ def test_three_hosts_in_ten_commands(machines: dict[str, Machine]) -> None:
         for line in each:
             printed = shell(machines[name], line.replace('"mx1"', f'"{name}"'))
         assert f"fleet office, this host {name}" in printed
-    for name, host in machines.items():
+    return machines
+
+
+def test_three_hosts_in_ten_commands(fleet: dict[str, Machine]) -> None:
+    for name, host in fleet.items():
         others = set(NAMES) - {name}
         netns.until(
             lambda h=host, o=others: {p["name"] for p in status(h)["peers"]} == o,  # type: ignore[misc]
@@ -139,10 +145,10 @@ def test_three_hosts_in_ten_commands(machines: dict[str, Machine]) -> None:
         assert status(host)["connected"], name
 
 
-def test_a_ban_of_one_host_is_in_the_kernels_of_all(machines: dict[str, Machine]) -> None:
-    machines["mx2"].run("throttled", "ban", "203.0.113.9", "--for", "1h")
+def test_a_ban_of_one_host_is_in_the_kernels_of_all(fleet: dict[str, Machine]) -> None:
+    fleet["mx2"].run("throttled", "ban", "203.0.113.9", "--for", "1h")
     for name in ("mx1", "mx3"):
-        host = machines[name]
+        host = fleet[name]
         netns.until(
             lambda h=host: (
                 "203.0.113.9" in h.run("nft", "list", "ruleset", check=False).stdout  # type: ignore[misc]
@@ -150,12 +156,12 @@ def test_a_ban_of_one_host_is_in_the_kernels_of_all(machines: dict[str, Machine]
             ),
             f"{name} bans it",
         )
-    rows = json.loads(machines["mx3"].run("throttled", "list", "--from", "mx2", "--json").stdout)
+    rows = json.loads(fleet["mx3"].run("throttled", "list", "--from", "mx2", "--json").stdout)
     assert {row["subject"] for row in rows["rows"]} == {"203.0.113.9"}
 
 
-def test_the_unit_has_no_rights_and_comes_back(machines: dict[str, Machine]) -> None:
-    host = machines["mx3"]
+def test_the_unit_has_no_rights_and_comes_back(fleet: dict[str, Machine]) -> None:
+    host = fleet["mx3"]
 
     def show(name: str) -> str:
         words = ("systemctl", "show", "--value", "-p", name, "throttled-fleet")
@@ -171,8 +177,8 @@ def test_the_unit_has_no_rights_and_comes_back(machines: dict[str, Machine]) -> 
     netns.until(lambda: status(host)["connected"], "connected again")
 
 
-def test_check_finds_nothing_wrong_with_the_fleet(machines: dict[str, Machine]) -> None:
-    for name, host in machines.items():
+def test_check_finds_nothing_wrong_with_the_fleet(fleet: dict[str, Machine]) -> None:
+    for name, host in fleet.items():
         done = host.run("throttled", "check", "--no-visit", "--json", check=False)
         found = [f for f in json.loads(done.stdout)["problems"] if "fleet" in f["what"]]
         assert [f["state"] for f in found] == ["ok"], (name, found)

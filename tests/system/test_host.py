@@ -14,6 +14,9 @@ from lab.network import netns
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
 
+#: Seconds, of the minute after which the daemon looks at the host in any case.
+AT_ONCE = 30.0
+
 
 @pytest.fixture
 def postfix(lab: Lab, tmp_path: Path) -> Path:
@@ -70,7 +73,7 @@ def test_a_first_start_with_a_broken_configuration_says_that_nothing_is_protecte
     assert "no-ports" in {p.key for p in guard.status().health}
     (postfix / "main.cf").write_text(whole)
     netns.until(
-        lambda: "no-ports" not in {p.key for p in guard.status().health}, "seen at once", 8.0
+        lambda: "no-ports" not in {p.key for p in guard.status().health}, "seen at once", AT_ONCE
     )
 
 
@@ -81,13 +84,13 @@ def test_a_new_port_is_guarded_at_once(lab: Lab, guard: Daemon, postfix: Path) -
     with master.open("a") as file:  # in place
         file.write("2525 inet n - n - - smtpd\n")
     netns.until(
-        lambda: "2525" in lab.server.run("nft", "list", "ruleset").stdout, "it is guarded", 8.0
+        lambda: "2525" in lab.server.run("nft", "list", "ruleset").stdout, "it is guarded", AT_ONCE
     )
     other = master.with_suffix(".new")  # another file, as editors do
     other.write_text(master.read_text() + "2626 inet n - n - - smtpd\n")
     other.rename(master)
     netns.until(
-        lambda: "2626" in lab.server.run("nft", "list", "ruleset").stdout, "it is guarded", 8.0
+        lambda: "2626" in lab.server.run("nft", "list", "ruleset").stdout, "it is guarded", AT_ONCE
     )
 
 
@@ -134,5 +137,7 @@ def test_a_file_of_mynetworks_is_followed(lab: Lab, guard: Daemon, postfix: Path
     guard.start()
     trusted.write_text("198.51.100.0/24 203.0.113.64/26\n")
     netns.until(
-        lambda: "203.0.113.64/26" in lab.server.run("nft", "list", "ruleset").stdout, "taken", 8.0
+        lambda: "203.0.113.64/26" in lab.server.run("nft", "list", "ruleset").stdout,
+        "it is followed",
+        AT_ONCE,
     )

@@ -46,6 +46,16 @@ def guard(guard: Daemon) -> Daemon:
     return guard
 
 
+def unanswered(lab: Lab) -> tuple[int, int]:
+    """Return how many requests got no answer, as the log says, and how many of them in time.
+
+    After the first try of one Postfix waits for a second; to be late takes two seconds.
+    """
+    text = lab.mail.log.read_text("latin-1")
+    lines = [line for line in text.splitlines() if "problem talking to server" in line]
+    return len(lines), sum(line.endswith("Connection timed out") for line in lines)
+
+
 def used(guard: Daemon, subject: str) -> tuple[int, int]:
     """Return messages and recipients of a sender today; the daemon is stopped."""
     guard.stop()
@@ -125,12 +135,14 @@ def test_a_daemon_that_is_killed_costs_a_second(lab: Lab, guard: Daemon) -> None
     guard.start()
     assert len(send(lab, 1)) == 1
     guard.kill()
-    accepted = send(lab, 3)
-    assert len(accepted) == 3
-    assert max(accepted) < 2.0
+    assert len(send(lab, 3)) == 3
+    tries, timeouts = unanswered(lab)
+    assert (tries, timeouts) in ((3, 0), (6, 0))  # once or twice each
     guard.start()
     send(lab, 1)  # finds out that the connection is dead
-    assert sorted(send(lab, 3))[1] < 0.9
+    before = unanswered(lab)
+    assert len(send(lab, 3)) == 3
+    assert unanswered(lab) == before
 
 
 def test_a_daemon_that_hangs_costs_seconds_and_no_mail(lab: Lab, guard: Daemon) -> None:
@@ -140,7 +152,8 @@ def test_a_daemon_that_hangs_costs_seconds_and_no_mail(lab: Lab, guard: Daemon) 
     accepted = send(lab, 2)
     os.kill(guard.pid, signal.SIGCONT)
     assert len(accepted) == 2
-    assert max(accepted) < 7.0
+    tries, timeouts = unanswered(lab)
+    assert 2 <= tries == timeouts <= 4
 
 
 def test_a_socket_that_was_removed_comes_back(lab: Lab, guard: Daemon) -> None:
@@ -217,13 +230,13 @@ for n in itertools.count():
 
 def test_a_compromised_smtpd_slows_nobody_it_does_not_name(lab: Lab, guard: Daemon) -> None:
     guard.start()
-    before = lab.mail.log.read_text("latin-1").count("problem talking to server")
+    alone = statistics.median(send(lab, 20))
     with asking.as_postfix(lab, _COMPROMISED):
         until(lambda: guard.status().events.get("policy_request", 0) > 3000, "it asks and asks")
         accepted = [*send(lab, 20), *send(lab, 20, CLIENT, login=True)]
     assert len(accepted) == 40
-    assert sorted(accepted)[20] < 0.2
-    assert lab.mail.log.read_text("latin-1").count("problem talking to server") == before
+    assert statistics.median(accepted) < 20 * alone  # one that waits for its turn: a second
+    assert unanswered(lab) == (0, 0)
     assert on_hold(lab) == 0
     assert not guard.rows()
 
@@ -249,7 +262,6 @@ os.read(0, 1)
 def test_forks_of_a_compromised_smtpd_leave_room_for_others(lab: Lab, guard: Daemon) -> None:
     """2,400 connections are more than there may be."""
     guard.start()
-    before = lab.mail.log.read_text("latin-1").count("problem talking to server")
     reading, writing = os.pipe()  # the processes end when it is closed
     try:
         with asking.as_postfix(lab, _FORKS, reading) as process:
@@ -261,8 +273,7 @@ def test_forks_of_a_compromised_smtpd_leave_room_for_others(lab: Lab, guard: Dae
         os.close(writing)
         os.close(reading)
     assert len(accepted) == 20
-    assert max(accepted) < 0.9
-    assert lab.mail.log.read_text("latin-1").count("problem talking to server") == before
+    assert unanswered(lab) == (0, 0)
 
 
 PROXY = "198.18.70.9"
@@ -354,7 +365,8 @@ def test_ten_thousand_bans_meanwhile_hold_no_mail_up(lab: Lab, guard: Daemon) ->
         accepted += send(lab, 5)
     thread.join()
     assert len(guard.rows()) >= 1000
-    assert max(accepted) < 1.0
+    assert accepted
+    assert unanswered(lab) == (0, 0)
 
 
 def test_a_restart_in_the_middle_of_a_session(lab: Lab, guard: Daemon) -> None:
@@ -368,7 +380,7 @@ def test_a_restart_in_the_middle_of_a_session(lab: Lab, guard: Daemon) -> None:
     guard.start()
     thread.join()
     assert len(accepted) == 300
-    assert max(accepted) < 3.0
+    assert unanswered(lab)[1] == 0  # a second each while there is no daemon
     assert guard.status().events["policy_request"] > 0
 
 
@@ -386,7 +398,7 @@ def test_a_full_disk_stops_no_answer(lab: Lab, guard: Daemon) -> None:
         run(["dd", "if=/dev/zero", f"of={small}/ballast"], check=False, capture_output=True)
         accepted = send(lab, 20)
         assert len(accepted) == 20
-        assert max(accepted) < 1.0
+        assert unanswered(lab) == (0, 0)
         assert len(send(lab, 5, CLIENT, login=True)) == 2
     finally:
         guard.kill()

@@ -25,7 +25,7 @@ def talk(lab: Lab, source: str, port: int, *commands: str) -> list[str]:
     replies: list[str] = []
     try:
         with lab.client.connect(source, target, port, 0.7) as sock, sock.makefile("rb") as file:
-            sock.settimeout(5.0)
+            sock.settimeout(netns.DEADMAN)
             for command in ("", "EHLO client.example", *commands, "QUIT"):
                 if command:
                     sock.sendall(f"{command}\r\n".encode())

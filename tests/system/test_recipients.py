@@ -52,6 +52,7 @@ def connected(lab: Lab) -> Iterator[str]:
         done = first.command("postfix", "connect", "--yes")
         assert done.returncode == 0, done.stderr
         first.stop()
+        lab.server.run("nft", "flush", "ruleset")
         yield (lab.mail.config / "main.cf").read_text()
         done = first.command("postfix", "disconnect", "--yes")
         assert done.returncode == 0, done.stderr
@@ -61,10 +62,10 @@ def connected(lab: Lab) -> Iterator[str]:
 def guard(lab: Lab, connected: str, guard: Daemon) -> Iterator[Daemon]:
     guard.configure(LIMITS)
     guard.start()
-    yield guard
-    main = lab.mail.config / "main.cf"
-    if main.read_text() != connected:
-        main.write_text(connected)
+    with lab.mail.restored():
+        yield guard
+        changed = (lab.mail.config / "main.cf").read_text() != connected
+    if changed:  # and no smtpd has it any more
         asking.reload(lab)
 
 

@@ -17,8 +17,9 @@ from lab.daemon.watch import BOTH, has
 from lab.mail import postfix, stock
 from lab.mail.bots import Bot
 from lab.mail.postfix import USER
+from lab.mail.session import greets
 from lab.network import netns
-from lab.network.netns import SERVER4, SERVER6, Namespace
+from lab.network.netns import Namespace
 
 pytestmark = [
     pytest.mark.root,
@@ -52,12 +53,7 @@ class Site(NamedTuple):
         return box.read_text().count("\nMessage-ID: ") if box.exists() else 0
 
     def answers(self, source: str) -> bool:
-        try:
-            target = SERVER6 if ":" in source else SERVER4
-            with self.client.connect(source, target, 25, 0.7) as sock:
-                return sock.recv(100).startswith(b"220 ")
-        except TimeoutError:
-            return False
+        return greets(self.client, source)
 
 
 @pytest.fixture(scope="module", params=LOGS)

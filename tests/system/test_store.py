@@ -249,7 +249,8 @@ def test_vanished(guarded: Guarded) -> None:
     for left in guarded.folder.iterdir():
         left.unlink()
     guarded.bans(B)
-    guarded.error("removed or replaced")
+    said = guarded.guard.log  # `status` may not: two seconds later there is a new file
+    netns.until(lambda: "was removed or replaced" in said.read_text(), "it says so")
     guarded.well()
     netns.until(lambda: guarded.recorded() == {A, B}, "active entries are in the new file")
     guarded.guard.kill()

@@ -6,8 +6,8 @@ from functools import partial
 from lab.daemon.daemon import Daemon
 from lab.mail.bots import Bot, Report
 from lab.mail.postfix import Lab
+from lab.mail.session import greets
 from lab.network import netns
-from lab.network.netns import SERVER4, SERVER6
 from throttled.model import Action, Scope
 
 V4, V6 = "198.18.7.7", "2001:db8:b:7::7"
@@ -53,12 +53,7 @@ def throttled(lab: Lab, guard: Daemon) -> Report:
 
 def answers(lab: Lab, source: str, port: int) -> bool:
     """Return whether Postfix greets a source."""
-    target = SERVER6 if ":" in source else SERVER4
-    try:
-        with lab.client.connect(source, target, port, 0.7) as sock:
-            return sock.recv(100).startswith(b"220 ")
-    except (TimeoutError, ConnectionResetError):  # dropped; or let in and ended by the daemon
-        return False
+    return greets(lab.client, source, port)
 
 
 def sessions(lab: Lab, source: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from lab.machine.program import Program
-from lab.network.netns import until
+from lab.network.netns import DEADMAN, until
 from throttled.linux.unix_socket import answers
 
 SITE = "lab"
@@ -80,7 +80,7 @@ class Server(Program):
         """Return a client whose user may do anything."""
         path = str(self.socket)
         return redis.Redis(
-            unix_socket_path=path, username="admin", password="admin", socket_timeout=5
+            unix_socket_path=path, username="admin", password="admin", socket_timeout=DEADMAN
         )
 
     def ask(self, *words: str | int) -> Any:

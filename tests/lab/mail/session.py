@@ -3,9 +3,23 @@
 import smtplib
 
 from lab.mail.postfix import PASSWORD
-from lab.network.netns import SERVER4, SERVER6
+from lab.network.netns import DEADMAN, SERVER4, SERVER6, Namespace
 
 LETTER = "Subject: x\r\n\r\nx\r\n"
+
+
+def greets(client: Namespace, source: str, port: int = 25) -> bool:
+    """Return whether the lab's Postfix greets a source.
+
+    Else its packets are dropped, or the daemon ends the session that was let in. The kernel answers
+    a connection at once; Postfix may take its time for the greeting.
+    """
+    try:
+        with client.connect(source, SERVER6 if ":" in source else SERVER4, port, 0.7) as sock:
+            sock.settimeout(DEADMAN)
+            return sock.recv(100).startswith(b"220 ")
+    except (TimeoutError, ConnectionResetError):
+        return False
 
 
 def session(source: str, user: str = "", seconds: float = 60.0) -> smtplib.SMTP:

@@ -19,7 +19,7 @@ LONGEST = "2001:db8:1111:2222:3333:4444:5555:6666"
 def _rows() -> list[Snapshot]:
     now = time.time()
     return [
-        Snapshot("198.51.100.7", "mx", "ban", "auth", 1, now, now + 590.5, "61 > 60 in 10m", 7),
+        Snapshot("198.51.100.7", "mx", "ban", "auth", 1, now, now + 9030, "61 > 60 in 10m", 7),
         Snapshot(
             LONGEST,
             "submission",
@@ -53,7 +53,7 @@ def test_a_table_in_a_pipe_is_whole(cli: "Cli", daemon: "Daemon") -> None:
 def test_a_row(cli: "Cli", daemon: "Daemon") -> None:
     daemon.answer = ListResult(_rows()[:1], 1)
     ended = cli("list")
-    assert ended.out.splitlines()[1].endswith("9m50s       7 -         auth: 61 > 60 in 10m")
+    assert ended.out.splitlines()[1].endswith("2h30m       7 -         auth: 61 > 60 in 10m")
     assert len(ended.out.splitlines()) == 2
 
 

@@ -47,13 +47,13 @@ def test_the_first_line(cli: "Cli", daemon: "Daemon", known: ExplainResult, said
 
 
 def test_all_of_it(cli: "Cli", daemon: "Daemon") -> None:
-    until = time.time() + 590.5
+    until = time.time() + 9030
     row = Snapshot(ALICE, "submission", "throttle", "account-bounces", 0, NOW, until, "11 > 10", 0)
     known = result(ABOVE, BELOW, reports=(REPORT,))
     daemon.answer = replace(known, active=[row], would=True)
     lines = cli("explain", ALICE).out.splitlines()
     assert lines[0].startswith(
-        "account:Alice: would be throttled for 9m50s more (account-bounces);"
+        "account:Alice: would be throttled for 2h30m more (account-bounces);"
     )
     assert "Usual: 40 recipients a day, at most 50 (3 earlier days with mail)" in lines
     rows = [line.split() for line in lines]

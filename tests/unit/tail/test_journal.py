@@ -346,14 +346,16 @@ def test_batches_are_bounded(inside: Inside) -> None:
 
 def test_latency(inside: Inside) -> None:
     def test(_: Journald) -> None:
-        with Follower() as follower:
-            elapsed = []
+        with Follower() as follower, Follower() as beside:
+            timer = Path(f"/proc/self/fdinfo/{follower.tail._timer.fileno()}").read_text()
+            assert f"it_interval: (0, {journal.INTERVAL * 1e9:.0f})" in timer
             for number in range(50):
-                began = time.monotonic()
                 send(f"{number}")
-                follower.until(f"{number}")
-                elapsed.append(time.monotonic() - began)
-        assert min(elapsed) < 0.02  # a busy machine makes any one late, a delay of ours all
+                beside.until(f"{number}")  # it is there for all who look
+                select.select([follower.tail], [], [], BOUND)
+                batch = follower.tail.read()
+                assert batch
+                assert texts(batch.lines) == [f"{number}"]
 
     inside(test)
 
@@ -363,10 +365,17 @@ def test_nothing_new_is_cheap(inside: Inside) -> None:
         send("one")
         with Follower(from_start=True) as follower:
             follower.until("one")
-            began = time.process_time()
-            for _number in range(1000):
-                assert follower.tail.read() is None
-            assert time.process_time() - began < 0.2
+            least = [1.0, 1.0]
+            for _round in range(20):  # the least of many, in CPU time: this machine may be busy
+                times = [time.thread_time()]
+                for _number in range(50):
+                    assert follower.tail.read() is None
+                times.append(time.thread_time())
+                for _number in range(50):
+                    Path("/run/log").stat()
+                times.append(time.thread_time())
+                least = list(map(min, least, [times[1] - times[0], times[2] - times[1]]))
+            assert least[0] < 2 * least[1], least  # a quarter today
 
     inside(test)
 
