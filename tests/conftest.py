@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,14 @@ TOGETHER = (
 
 #: The fixtures of hosts that several tests use, one after the other.
 SHARED = ("lab", "wire", "ends", "namespaces")
+
+
+@pytest.fixture
+def others() -> None:
+    """Skip what another user runs where such a user cannot reach this checkout."""
+    for place in Path(__file__).resolve().parents:
+        if not place.stat().st_mode & 0o001:
+            pytest.skip(f"other users may not enter {place}: clone to where they may, e.g. /srv")
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no type information here

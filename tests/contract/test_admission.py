@@ -203,9 +203,31 @@ def test_a_network_may_have_to_wait(make: Make, version: int) -> None:
     assert host.connect(other)
     assert host.connect(other)
     counts = host.server.call(host.admission.counts)
-    assert (counts.dropped_turn, counts.networks) in {(1, 1), (0, 0)}
+    assert (counts.dropped_turn, counts.networks) in {(1, 2), (0, 0)}
     host.server.call(host.admission.postpone, [ipaddress.ip_address(source).packed], 0.0)
     assert host.connect(source)
+
+
+def test_a_network_that_connects_several_times_at_once_waits_as_many_turns(make: Make) -> None:
+    """Their SYNs came before the first handshake was complete."""
+    host = make(cap=50, turn=1)
+    source = host.stranger()
+    with ExitStack() as stack:
+        host.client.run("nft", "add table inet late")
+        host.client.run("nft", "add chain inet late in { type filter hook input priority 0; }")
+        host.client.run("nft", "add rule inet late in tcp sport 25 drop")
+        for _ in range(4):
+            with host.client.entered():
+                made = stack.enter_context(socket.socket())
+            made.bind((source, 0))
+            made.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                made.connect((SERVER4, 25))
+        host.client.run("nft", "delete table inet late")
+        until(lambda: host.opened() == 4, "the kernel sent its answers again")
+        begin = time.monotonic()
+        assert host.connect(source[:-1] + "8", seconds=30)
+        assert (time.monotonic() - begin > 2.5) is host.admission.exact
 
 
 def test_forged_syns_use_up_no_turn(make: Make) -> None:
@@ -309,7 +331,7 @@ def test_a_purge_removes_what_a_killed_daemon_left(make: Make) -> None:
     assert {"nftables", "iptables"} <= set(clean)
     left = host.server.run("nft", "list", "tables").stdout
     for program in ("iptables-legacy", "ip6tables-legacy"):
-        left += host.server.run(program, "-t", "raw", "-S").stdout
+        left += host.server.run(program, "-w", "-t", "raw", "-S").stdout
     assert "throttled" not in left
     assert "thra" not in left
     names = host.server.call(lambda: Ipsets().names())

@@ -34,17 +34,17 @@ def test_a_daemon_that_was_killed_limits_nobody_for_long() -> None:
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     )
     with pair() as (server, client), server.listen(SERVER4, 25):
-        before = server.run("iptables-legacy", "-t", "raw", "-S").stdout
+        before = server.run("iptables-legacy", "-w", "-t", "raw", "-S").stdout
         daemon = server.popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert daemon.communicate()[0] == "started\n"
         client.connect("198.18.1.1", SERVER4, 25, 30).close()
-        assert "thra25" in server.run("iptables-legacy", "-t", "raw", "-S").stdout
+        assert "thra25" in server.run("iptables-legacy", "-w", "-t", "raw", "-S").stdout
         made = Iptables()
         server.call(made.start, (25,), AdmissionLimits(0), ())
         with pytest.raises(TimeoutError):
             client.connect("198.18.1.1", SERVER4, 25, 0.5)
         server.call(made.stop)
-        assert server.run("iptables-legacy", "-t", "raw", "-S").stdout == before
+        assert server.run("iptables-legacy", "-w", "-t", "raw", "-S").stdout == before
 
 
 def test_it_leaves_the_backend_alone_and_the_other_way_round() -> None:
@@ -55,13 +55,13 @@ def test_it_leaves_the_backend_alone_and_the_other_way_round() -> None:
         assert backend.intact()
         backend.setup(RULESET)
         assert backend.intact()
-        listed = place.run("iptables-legacy", "-t", "raw", "-S").stdout
+        listed = place.run("iptables-legacy", "-w", "-t", "raw", "-S").stdout
         assert "-j thra25" in listed
         backend.teardown()
         made.renew()
         made.limit(AdmissionLimits(3))
         made.stop()
-        assert "thr" not in place.run("iptables-legacy", "-t", "raw", "-S").stdout
+        assert "thr" not in place.run("iptables-legacy", "-w", "-t", "raw", "-S").stdout
 
 
 def test_sets_that_were_removed_are_an_error_until_it_is_started_again() -> None:
@@ -70,11 +70,11 @@ def test_sets_that_were_removed_are_an_error_until_it_is_started_again() -> None
         with pytest.raises(BackendError, match="not started"):
             made.renew()
         made.start((25,), AdmissionLimits(9), ())
-        place.run("iptables-legacy", "-t", "raw", "-F")
+        place.run("iptables-legacy", "-w", "-t", "raw", "-F")
         for version in (4, 6):
             program = "iptables-legacy" if version == 4 else "ip6tables-legacy"
-            place.run(program, "-t", "raw", "-F")
-            place.run(program, "-t", "raw", "-X")
+            place.run(program, "-w", "-t", "raw", "-F")
+            place.run(program, "-w", "-t", "raw", "-X")
         for each in ipset_rules.ipsets("thra25", 1, 1):
             made._ipsets.destroy(each.name)
         for call in (made.renew, made.counts, lambda: made.correct(9)):

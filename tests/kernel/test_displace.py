@@ -44,7 +44,7 @@ def test_what_the_other_left_goes_and_nothing_else(old: str, new: str) -> None:
         for command in (
             "nft add table inet others",
             "ipset create thr_others hash:ip",
-            "iptables-legacy -t raw -A PREROUTING -s 203.0.113.7 -j ACCEPT",
+            "iptables-legacy -w -t raw -A PREROUTING -s 203.0.113.7 -j ACCEPT",
         ):
             run(command)
         with guarded.guarded(new, wire) as newer:
@@ -58,8 +58,10 @@ def test_what_the_other_left_goes_and_nothing_else(old: str, new: str) -> None:
                 "table inet throttled\n" if new == "nftables" else ""
             )
             assert "thr_others" in run("ipset list -n")
-            assert "-A PREROUTING -s 203.0.113.7/32 -j ACCEPT" in run("iptables-legacy -t raw -S")
-        run("iptables-legacy -t raw -F")
+            assert "-A PREROUTING -s 203.0.113.7/32 -j ACCEPT" in run(
+                "iptables-legacy -w -t raw -S"
+            )
+        run("iptables-legacy -w -t raw -F")
         run("ipset destroy thr_others")
         run("nft delete table inet others")
 

@@ -42,7 +42,9 @@ def run(*argv: str, stdin: str = "") -> str:
 
 
 def raw(version: int = 4) -> list[str]:
-    return run(f"ip{'6' if version == 6 else ''}tables-legacy", "-t", "raw", "-S").splitlines()
+    return run(
+        f"ip{'6' if version == 6 else ''}tables-legacy", "-w", "-t", "raw", "-S"
+    ).splitlines()
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +83,7 @@ def test_the_rules_and_sets_read_well(host: Host) -> None:
 def refusing(version: int) -> list[str]:
     """Return what of ours is in the table filter."""
     program = f"ip{'6' if version == 6 else ''}tables-legacy"
-    return [line for line in run(program, "-S").splitlines() if "throttled" in line]
+    return [line for line in run(program, "-w", "-S").splitlines() if "throttled" in line]
 
 
 def test_refusing_needs_a_chain_in_the_table_filter_that_goes_again(host: Host) -> None:
@@ -109,14 +111,14 @@ def test_damage_to_what_refuses_is_found_and_repaired(host: Host, damage: str) -
     watch = host.backend.watch()
     assert watch is not None
     assert watch.drain() == Drift()
-    run("iptables-legacy", *damage.split())
+    run("iptables-legacy", "-w", *damage.split())
     assert watch.drain().rules
     assert not host.backend.intact()
     host.backend.setup(msgspec.structs.replace(RULESET, reject=True))
     assert host.backend.intact()
     assert host.refused("198.18.0.1")
     watch.close()
-    run("iptables-legacy", "-F", "INPUT")
+    run("iptables-legacy", "-w", "-F", "INPUT")
 
 
 def test_without_the_target_it_drops_and_says_so(
@@ -204,7 +206,7 @@ def others(wire: Wire) -> Iterator[None]:
     yield
     for table in ("raw", "nat", "filter"):
         for verb in ("-F", "-X"):
-            wire.server.run("iptables-legacy", "-t", table, verb)
+            wire.server.run("iptables-legacy", "-w", "-t", table, verb)
 
 
 def saved(*tables: str) -> list[str]:
@@ -217,8 +219,8 @@ def saved(*tables: str) -> list[str]:
 @pytest.mark.usefixtures("others")
 def test_beside_ufw_and_docker(wire: Wire) -> None:
     with wire.server.entered():
-        run("iptables-legacy-restore", stdin=UFW)
-        run("iptables-legacy-restore", "-n", stdin=DOCKER)
+        run("iptables-legacy-restore", "-w", stdin=UFW)
+        run("iptables-legacy-restore", "-w", "-n", stdin=DOCKER)
         before = saved("raw", "nat", "filter")
         assert before
         with guarded.guarded("iptables", wire) as host:
@@ -233,12 +235,12 @@ def test_beside_ufw_and_docker(wire: Wire) -> None:
             sock.close()
             # Somebody puts a rule in front of ours: it is reported, and ours comes first again.
             hole = ("PREROUTING", "-s", "198.18.0.0/16", "-j", "ACCEPT")
-            run("iptables-legacy", "-t", "raw", "-I", *hole)
+            run("iptables-legacy", "-w", "-t", "raw", "-I", *hole)
             assert not host.backend.intact()
             host.backend.setup(RULESET)
             assert host.backend.intact()
             assert not host.arrives("198.18.0.1")
-            run("iptables-legacy", "-t", "raw", "-D", *hole)
+            run("iptables-legacy", "-w", "-t", "raw", "-D", *hole)
         assert saved("raw", "nat", "filter") == before
         assert run("ipset", "list", "-n") == ""
 
@@ -247,7 +249,9 @@ def test_beside_ufw_and_docker(wire: Wire) -> None:
 def test_rules_that_another_program_restored_over_ours(host: Host) -> None:
     host.backend.apply([ban("198.18.0.1")])
     assert not host.arrives("198.18.0.1")
-    run("iptables-legacy-restore", stdin=DOCKER.partition("*nat")[0])  # flushes the whole table
+    run(
+        "iptables-legacy-restore", "-w", stdin=DOCKER.partition("*nat")[0]
+    )  # flushes the whole table
     assert host.arrives("198.18.0.1")
     assert not host.backend.intact()
     assert host.backend.setup(RULESET)
@@ -260,11 +264,11 @@ def test_rules_that_another_program_restored_over_ours(host: Host) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        "iptables-legacy -t raw -F throttled_mx",
-        "iptables-legacy -t raw -I throttled 1 -j ACCEPT",
-        "iptables-legacy -t raw -D PREROUTING -p tcp -j throttled",
-        "iptables-legacy -t raw -F",
-        "ip6tables-legacy -t raw -F",
+        "iptables-legacy -w -t raw -F throttled_mx",
+        "iptables-legacy -w -t raw -I throttled 1 -j ACCEPT",
+        "iptables-legacy -w -t raw -D PREROUTING -p tcp -j throttled",
+        "iptables-legacy -w -t raw -F",
+        "ip6tables-legacy -w -t raw -F",
     ],
 )
 def test_whatever_another_program_did_to_our_rules_is_found_and_repaired(
@@ -280,7 +284,7 @@ def test_whatever_another_program_did_to_our_rules_is_found_and_repaired(
 
 
 def test_a_set_that_another_program_replaced_is_made_anew(host: Host) -> None:
-    run("iptables-legacy", "-t", "raw", "-F")
+    run("iptables-legacy", "-w", "-t", "raw", "-F")
     run("ipset", "destroy", "thr_mx_ban4")
     run("ipset", "create", "thr_mx_ban4", "hash:net")
     assert not host.backend.setup(RULESET)
@@ -312,12 +316,12 @@ def test_what_others_do_to_the_tables_is_not_our_business(host: Host) -> None:
     assert watch is not None
     rule = ("OUTPUT", "-d", "203.0.113.1", "-j", "ACCEPT")
     for verb in ("-A", "-D"):
-        run("iptables-legacy", "-t", "raw", verb, *rule)
+        run("iptables-legacy", "-w", "-t", "raw", verb, *rule)
         assert watch.drain() == Drift()
-    run("iptables-legacy", "-t", "raw", "-I", "PREROUTING", *rule[1:])
+    run("iptables-legacy", "-w", "-t", "raw", "-I", "PREROUTING", *rule[1:])
     assert watch.drain() == Drift(rules=True, lost=True)
     assert watch.drain() == Drift()  # reported once
-    run("iptables-legacy", "-t", "raw", "-D", "PREROUTING", *rule[1:])
+    run("iptables-legacy", "-w", "-t", "raw", "-D", "PREROUTING", *rule[1:])
     watch.close()
 
 
@@ -346,7 +350,7 @@ def test_sets_of_others_stay(host: Host) -> None:
 
 def test_sets_that_are_gone_are_reported(host: Host) -> None:
     for program in ("iptables-legacy", "ip6tables-legacy"):
-        run(program, "-t", "raw", "-F")
+        run(program, "-w", "-t", "raw", "-F")
     run("ipset", "destroy")
     with pytest.raises(BackendError) as caught:
         host.backend.apply([ban("198.18.0.1")])

@@ -30,8 +30,8 @@ print(list(check(choose(sys.argv[1]))))
 """
 _PURGE = "from throttled.enforce.registry import teardown; print(teardown())"
 _LEFT = """
-nft list ruleset; ipset list -n; iptables-legacy -t raw -S | grep -v ^-P
-ip6tables-legacy -t raw -S | grep -v ^-P; find /sys/fs/bpf -path '*throttled*'
+nft list ruleset; ipset list -n; iptables-legacy -w -t raw -S | grep -v ^-P
+ip6tables-legacy -w -t raw -S | grep -v ^-P; find /sys/fs/bpf -path '*throttled*'
 ip -o link | grep xdp; true
 """
 _TABLES = "throttled.enforce.iptables.tables"

@@ -44,9 +44,9 @@ def guarded() -> Iterator[tuple[Daemon, Namespace, Namespace]]:
 @pytest.mark.parametrize(
     "damage",
     [
-        "iptables-legacy -t raw -F",
-        "iptables-legacy -t raw -D PREROUTING -p tcp -j throttled",
-        "iptables-legacy -t raw -I throttled_mx 1 -j ACCEPT",
+        "iptables-legacy -w -t raw -F",
+        "iptables-legacy -w -t raw -D PREROUTING -p tcp -j throttled",
+        "iptables-legacy -w -t raw -I throttled_mx 1 -j ACCEPT",
         "ipset flush",
     ],
 )

@@ -32,9 +32,9 @@ def guard(guard: Daemon, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         guard.kill()
         assert guard.command("purge", "--yes").returncode == 0
     for program in ("iptables-legacy", "ip6tables-legacy"):
-        listed = lab.server.run(program, "-t", "raw", "-S").stdout
+        listed = lab.server.run(program, "-w", "-t", "raw", "-S").stdout
         assert "throttled" not in listed
-        lab.server.run(program, "-t", "raw", "-F")
+        lab.server.run(program, "-w", "-t", "raw", "-F")
     assert lab.server.run("ipset", "list", "-n").stdout == ""
 
 
@@ -83,8 +83,10 @@ def test_a_flood_is_throttled(lab: Lab, guard: Daemon) -> None:
 def test_what_another_program_restored_over_ours_is_repaired(lab: Lab, guard: Daemon) -> None:
     guard.start()
     banned(lab, guard)
-    lab.server.run("iptables-legacy-restore", stdin=_THEIRS)
+    lab.server.run("iptables-legacy-restore", "-w", stdin=_THEIRS)
     netns.until(lambda: not answers(lab, V4, 587), "the ban is active again")
-    listed = lab.server.run("iptables-legacy", "-t", "raw", "-S", "PREROUTING").stdout.splitlines()
+    listed = lab.server.run(
+        "iptables-legacy", "-w", "-t", "raw", "-S", "PREROUTING"
+    ).stdout.splitlines()
     assert listed[1] == "-A PREROUTING -p tcp -j throttled"
     assert "--dport 53" in listed[2]

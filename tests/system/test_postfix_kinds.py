@@ -1,5 +1,6 @@
 """`throttled postfix` where a port is not plain: postscreen, a proxy, several instances."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_several_instances_are_shown_and_set_apart(several: tuple[stock.Host, Da
     undo = ("undo", "--yes", "--instance", "/etc/postfix-out")
     assert guard.command("postfix", *undo).returncode == 0
     log = host.path("var/log/mail.log").read_text()[logged:]
-    assert log.count("reload -- version 3.7.11, configuration /etc/postfix-out") == 2
+    assert len(re.findall("reload -- version [0-9.]+, configuration /etc/postfix-out", log)) == 2
     assert "configuration /etc/postfix\n" not in log.split("reload -- ", 1)[1].replace(",", "\n")
 
 

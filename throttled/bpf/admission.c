@@ -27,7 +27,7 @@
 #define FIN_SYN_RST_ACK 0x17
 #define SYN 0x02
 #define ACK 0x10
-#define WEIGHT 16 /* of a SYN in `completed` and `lost` */
+#define WEIGHT 16 /* of a SYN in `lost`; twice that in `completed` */
 
 #define ONE(name, kind)                          \
 	struct {                                 \
@@ -67,8 +67,9 @@ struct {
 	__type(value, __u64);
 } dropped SEC(".maps");
 
-/* When a network (see `network_of`) last completed a handshake; the daemon writes a time to come for
- * those that are to wait until then. */
+/* When a network (see `network_of`) last completed a handshake. A time to come, up to LONGEST, if it
+ * completed several in one turn (it sent their SYNs before the first had completed) and so had some of
+ * its next ones, or if the daemon wants it to wait. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, NETWORKS);
@@ -119,10 +120,12 @@ static __always_inline __u64 network_of(__u64 high, __u64 low)
 
 /* From here to `opened` the lock is taken.
  *
- * A quarter of what was learnt about SYNs is forgotten with each second. */
-static __always_inline __u32 fade(__u32 weight)
+ * With each second a quarter of the lost SYNs is forgotten, and half of the completed ones, which
+ * have twice the weight for it: a flood that begins after a rush of clients is learnt of in seconds. */
+static __always_inline void fade(struct state *state, int after)
 {
-	return weight - (weight + 3) / 4;
+	state->completed = after ? state->completed / 2 : 0;
+	state->lost = after ? state->lost - (state->lost + 3) / 4 : 0;
 }
 
 /* Begin another slot, half second, second. */
@@ -143,9 +146,7 @@ static __always_inline void advance(struct state *state, __u64 now)
 		state->half = half;
 	}
 	if (second > state->second) {
-		after = second <= state->second + 10;
-		state->completed = after ? fade(state->completed) : 0;
-		state->lost = after ? fade(state->lost) : 0;
+		fade(state, second <= state->second + 10);
 		state->second = second;
 	}
 }
@@ -193,7 +194,7 @@ static __always_inline void opened(struct state *state)
 		state->pending[0]--;
 	state->open++;
 	state->admitted++;
-	state->completed += WEIGHT;
+	state->completed += 2 * WEIGHT;
 }
 
 static __always_inline void note(__u64 why, __u64 network, __u64 now)
@@ -311,9 +312,9 @@ int syn(struct __sk_buff *skb)
 }
 
 static __always_inline void count(struct bpf_sock_ops *ops, struct bpf_sock *sk,
-				  struct state *state)
+				  struct state *state, struct limits *limits)
 {
-	__u64 high, low, network, now = bpf_ktime_get_boot_ns(), *mark;
+	__u64 high, low, network, now = bpf_ktime_get_boot_ns(), *mark, *last, next = now;
 
 	client(ops, &high, &low);
 	if (is_known(high, low))
@@ -325,7 +326,10 @@ static __always_inline void count(struct bpf_sock_ops *ops, struct bpf_sock *sk,
 		return;
 	*mark = 1;
 	network = network_of(high, low);
-	bpf_map_update_elem(&networks, &network, &now, BPF_ANY);
+	last = bpf_map_lookup_elem(&networks, &network);
+	if (last && *last + limits->turn > now)
+		next = *last + limits->turn < now + LONGEST ? *last + limits->turn : now + LONGEST;
+	bpf_map_update_elem(&networks, &network, &next, BPF_ANY);
 	bpf_spin_lock(&state->lock);
 	advance(state, now);
 	opened(state);
@@ -350,6 +354,7 @@ SEC("sockops")
 int session(struct bpf_sock_ops *ops)
 {
 	struct ports *ours;
+	struct limits *limits;
 	struct state *state;
 	struct bpf_sock *sk;
 	__u32 zero = 0; /* the only one: see is_known */
@@ -358,11 +363,12 @@ int session(struct bpf_sock_ops *ops)
 		return 1;
 	ours = bpf_map_lookup_elem(&ports_map, &zero);
 	state = bpf_map_lookup_elem(&state_map, &zero);
+	limits = bpf_map_lookup_elem(&limits_map, &zero);
 	sk = ops->sk;
-	if (!ours || !state || !sk || !ours->port[ops->local_port & 0xffff])
+	if (!ours || !limits || !state || !sk || !ours->port[ops->local_port & 0xffff])
 		return 1;
 	if (ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		count(ops, sk, state);
+		count(ops, sk, state, limits);
 	else if (ops->args[1] != BPF_TCP_ESTABLISHED && ops->args[1] != BPF_TCP_CLOSE_WAIT)
 		uncount(sk, state); /* no smtpd has it any more, or none will */
 	return 1;

@@ -29,6 +29,8 @@ struct limits {
 	__u32 places; /* of the cap: those for which Postfix has processes or starts some now */
 };
 
+#define LONGEST (900 * SECOND) /* until a network is admitted again */
+
 /* Why a SYN is dropped: index of `dropped`. */
 #define CAP 0
 #define PACE 1

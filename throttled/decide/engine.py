@@ -76,7 +76,8 @@ class Engine:
             peaks: whether to note the highest that clients reach, for `peaks`.
         """
         self._peaks = _PEAKS if peaks else 0
-        self._guessing = Guessing(policy.guesses())
+        #: Which accounts are guessed from many addresses.
+        self.guessing = Guessing(policy.guesses())
         self._scopes, self._behind = self._states(policy), self._states(policy, behind=True)
         self._streams = Streams(facts, self._scopes, self._behind)
         self._actions = Actions(policy, self._streams, peaks=peaks)
@@ -89,12 +90,6 @@ class Engine:
         self.shared = self._actions.shared
         #: Who looks like a health check.
         self.checks = self._actions.checks
-
-    @property
-    def guessing(self) -> Guessing:
-        """Which accounts are guessed from many addresses."""
-        self._flush()
-        return self._guessing
 
     @property
     def now(self) -> float:
@@ -127,7 +122,7 @@ class Engine:
         most = policy.max_clients if names else min(_NAMED, policy.max_clients)
         self._actions.remember_names(_NAMES, most)
         self._actions.scale = Scale(policy.points)
-        self._guessing = self.guessing.reconfigured(policy.guesses())
+        self.guessing = self.guessing.reconfigured(policy.guesses())
         before = self._all()
         self._scopes, self._behind = self._states(policy), self._states(policy, behind=True)
         for state, old in zip(self._all(), before, strict=True):
@@ -308,7 +303,8 @@ class Engine:
 
         The kernel's only if it saw something, those behind a proxy only if it did something there.
         """
-        self._flush()
+        for state in self._all():
+            state.flush()
         meters = [gauge.read(client, at) for gauge in self.gauges()]
         meters = [meter for meter in meters if meter.value or not meter.kernel]
         meters += self._guesses(client, at)
@@ -370,13 +366,8 @@ class Engine:
 
     def _states(self, policy: Policy, *, behind: bool = False) -> dict[Scope, Scoped]:
         peaks = 0 if behind else self._peaks
-        guessing = self._guessing
+        guessing = self.guessing
         return {s: Scoped(policy, s, guessing, peaks, behind=behind) for s in SCOPES}
-
-    def _flush(self) -> None:
-        """Count what is to be counted together: somebody looks at it."""
-        for state in self._all():
-            state.flush()
 
     def _all(self) -> tuple[Scoped, ...]:
         return *self._scopes.values(), *self._behind.values()

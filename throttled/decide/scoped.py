@@ -30,6 +30,18 @@ _DAY = 86400.0
 _HANDOVER = 60.0
 
 
+class _Failures:
+    """Failed logins of one session at one time."""
+
+    __slots__ = ("accounts", "count", "latest", "names")
+
+    def __init__(self) -> None:
+        self.latest: Event
+        self.count = 0
+        self.names: list[bytes] = []  # see `tables.digest`
+        self.accounts: list[tuple[str, int]] = []  # with how many each
+
+
 class Scoped:
     """The state of one scope."""
 
@@ -63,8 +75,8 @@ class Scoped:
         #: Makes tags of user names and collects them; None: this host is in no fleet.
         self.tried: Tried | None = None
         self._policy = policy
-        #: Failed logins and their accounts that are not counted yet, by session; when that was.
-        self._failures: dict[tuple[str, int, int], list[tuple[Event, str]]] = {}
+        #: Failed logins that are not counted yet, by session, and when they happened.
+        self._failures: dict[tuple[str, int, int], _Failures] = {}
         self._failed_at = nan
         self._pending: dict[tuple[str, str], Crossing] = {}  # by subject and limit
         self._further: dict[tuple[str, int, int], Crossing] = {}  # by session
@@ -184,7 +196,17 @@ class Scoped:
             self.flush()
             self._failed_at = at
         session = event.client, event.pid, event.port
-        self._failures.setdefault(session, []).append((event, account))
+        noted = self._failures.get(session)
+        if noted is None:
+            noted = self._failures[session] = _Failures()
+        noted.latest = event
+        noted.count += event.count
+        if account:
+            name = self.key(family(event.user) if event.text == _UNEXPLAINED else event.user)
+            if self.tried is not None:  # then it is a tag, see `key`
+                self.tried.add(event.client, self.scope, cast("int", name), at)
+            noted.names.append(digest(name))
+            noted.accounts.append((account, event.count))
         return event.count
 
     def flush(self) -> None:
@@ -192,38 +214,29 @@ class Scoped:
         if self._failures:
             failures, self._failures = self._failures, {}
             at = self._failed_at
-            for of_session in failures.values():
-                latest, _ = of_session[-1]
-                if named := [failure for failure in of_session if failure[1]]:
-                    self._names([event for event, _ in named], at)
-                    self._guesses(named, at)
-                count = sum(event.count for event, _ in of_session)
-                self.count(self.gauges.auth_failures, latest, at, count)
+            for noted in failures.values():
+                if noted.names:
+                    self._names(noted.latest, at, noted.names)
+                    self._guesses(noted.latest, at, noted.accounts)
+                self.count(self.gauges.auth_failures, noted.latest, at, noted.count)
 
-    def _guesses(self, failures: list[tuple[Event, str]], at: float) -> None:
+    def _guesses(self, event: Event, at: float, failures: list[tuple[str, int]]) -> None:
         """Count failed logins against their accounts; against the client, if these are attacked."""
-        event, _ = failures[-1]
         client, guessing = event.client, self.guessing
-        found = guessing.failed(client, at, [(account, e.count) for e, account in failures])
+        found = guessing.failed(client, at, failures)
         for _, value in found[-1:]:
             self.accuse(client, event, at, value)
-        if version(client) == 6:
+        if found and version(client) == 6:
             networks = [(guessing.network(account, client), value) for account, value in found]
             for network, value in [each for each in networks if each[0]][-1:]:
                 self.accuse(network, event, at, value)
 
-    def _names(self, events: list[Event], at: float) -> None:
+    def _names(self, event: Event, at: float, names: list[bytes]) -> None:
         """Count the user names that a client tried in a session."""
-        event = events[-1]
         client = event.client
         network = network_of(client)
-        names = [self.key(family(e.user) if e.text == _UNEXPLAINED else e.user) for e in events]
-        if self.tried is not None:
-            for tag in names:  # see `key`
-                self.tried.add(client, self.scope, cast("int", tag), at)
-        digests = [digest(name) for name in names]
         for gauge in self.gauges.auth_users:
-            values = gauge.table.add_all(client, at, digests)
+            values = gauge.table.add_all(client, at, names)
             value = values[-1]
             if gauge.peaks is not None:
                 gauge.peaks.add(client, value)
@@ -231,7 +244,7 @@ class Scoped:
             if value > gauge.least:
                 banned = self._weigh(gauge, client, value, at, event)
             # What a client does above its own threshold is not added, see `count`.
-            below = digests[: bisect_right(values, gauge.least)]
+            below = names[: bisect_right(values, gauge.least)]
             if network and below:
                 together = gauge.networks.add_all(network, at, below)[-1]
             elif not banned:

@@ -132,7 +132,13 @@ class Windowed(Generations[str, Value]):
         if at >= self._due:
             self._rotate(at)
         self._at = at
-        self._tick = int(at * self._per_second)
+        tick = int(at * self._per_second)
+        if tick != self._tick:
+            self._begin(tick)
+
+    def _begin(self, tick: int) -> None:
+        """Count in another eighth from now on."""
+        self._tick = tick
 
 
 class Counters(Windowed[int]):
@@ -180,6 +186,7 @@ class Distinct(Windowed[bytes]):
     def __init__(self, within: float, cap: int, most: int) -> None:
         super().__init__(within, cap)
         self._newest = 0  # the latest eighth so far
+        self._begin(0)
         self.most = most
         #: How many names of a client are kept beyond `most`, at a time; None: no more.
         self.more: Callable[[str, float], int] | None = None
@@ -228,9 +235,8 @@ class Distinct(Windowed[bytes]):
         more = 0 if self.more is None else self.more(key, at)
         return names[max(0, len(names) - (self.most + more) * _NAME) :]
 
-    def _move(self, at: float) -> None:
-        super()._move(at)
-        tick = self._tick
+    def _begin(self, tick: int) -> None:
+        super()._begin(tick)
         self._late = tick < self._newest
         self._newest = max(tick, self._newest)
         # As they are packed: this eighth, and the oldest of the window that ends with it.

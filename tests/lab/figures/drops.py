@@ -217,9 +217,9 @@ def _ipset(at: Wire, banned: int) -> Iterator[Counter]:
         "-j",
         "DROP",
     ]
-    at.server.run("iptables-legacy", "-A", *rule)
+    at.server.run("iptables-legacy", "-w", "-A", *rule)
     yield partial(_counted, at, "INPUT")
-    at.server.run("iptables-legacy", "-F")
+    at.server.run("iptables-legacy", "-w", "-F")
     at.server.run("ipset", "destroy", "bans")
 
 
@@ -229,15 +229,15 @@ def _rules(at: Wire, banned: int) -> Iterator[Counter]:
     lines = ["*filter", ":f2b-postfix - [0:0]"]
     lines += ["-A INPUT -p tcp -m multiport --dports 25,465,587 -j f2b-postfix"]
     lines += [f"-A f2b-postfix -s {each}/32 -j DROP" for each in _sources(banned)]
-    at.server.run("iptables-legacy-restore", stdin="\n".join([*lines, "COMMIT", ""]))
+    at.server.run("iptables-legacy-restore", "-w", stdin="\n".join([*lines, "COMMIT", ""]))
     yield partial(_counted, at, "f2b-postfix")
-    at.server.run("iptables-legacy", "-F")
-    at.server.run("iptables-legacy", "-X")
+    at.server.run("iptables-legacy", "-w", "-F")
+    at.server.run("iptables-legacy", "-w", "-X")
 
 
 def _counted(at: Wire, chain: str) -> int:
     """Return the packets that the rules of a chain have dropped."""
-    listed = at.server.run("iptables-legacy", "-nvxL", chain).stdout.splitlines()
+    listed = at.server.run("iptables-legacy", "-w", "-nvxL", chain).stdout.splitlines()
     return sum(int(line.split()[0]) for line in listed if " DROP " in line)
 
 

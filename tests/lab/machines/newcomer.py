@@ -28,6 +28,7 @@ _TARGETS = ("demo", "deb", "check")
 #: With which this host reaches apt's and pip's servers.
 _WAYS = ("usr/local/share/ca-certificates", "etc/pip.conf", "etc/resolv.conf")
 _ENTER = """\
+mount --bind "$1" "$1"  # a root that is no mount point can have no private mounts
 for place in dev sys; do mount --rbind /$place "$1/$place"; done
 mount -t proc proc "$1/proc"
 exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb sh -c "$2"

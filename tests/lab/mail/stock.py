@@ -53,6 +53,7 @@ done
 for place in run var/log var/spool/postfix var/lib/postfix; do
     mount -t tmpfs -o mode=755 tmpfs /$place
 done
+chown postfix:postfix /var/lib/postfix
 echo {name} >/etc/hostname
 printf '127.0.0.1 localhost\\n127.0.1.1 {name}.{domain} {name}\\n::1 localhost\\n' >/etc/hosts
 echo nameserver 127.0.0.1 >/etc/resolv.conf

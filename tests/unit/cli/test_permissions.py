@@ -25,6 +25,7 @@ from throttled.store.store import Store
         "replay --html /etc/replay.html /dev/null",
     ],
 )
+@pytest.mark.usefixtures("others")
 def test_another_user_than_root_is_not_permitted(command: str) -> None:
     with directory("permissions") as home:
         Store.open(str(home / "throttled.db")).close()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unit.cli.conftest import Cli, Daemon
 
 
+@pytest.mark.root
 def test_a_running_daemon_is_not_purged(cli: "Cli", daemon: "Daemon", tmp_path: Path) -> None:
     Store.open(str(tmp_path / "throttled.db")).close()
     daemon.answer = Done("")
@@ -26,6 +27,7 @@ def test_a_running_daemon_is_not_purged(cli: "Cli", daemon: "Daemon", tmp_path: 
     assert (tmp_path / "throttled.db").exists()
 
 
+@pytest.mark.root
 def test_what_stays_in_the_kernel_is_reported_and_the_rest_is_removed(
     cli: "Cli", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +53,7 @@ def test_what_stays_in_the_kernel_is_reported_and_the_rest_is_removed(
     assert "iptables: nothing of throttled is left" in cli("purge", "--yes").out
 
 
+@pytest.mark.root
 def test_a_daemon_that_starts_while_one_is_asked_is_not_purged(
     cli: "Cli", daemon: "Daemon", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +85,7 @@ def test_a_daemon_that_starts_while_one_is_asked_is_not_purged(
     assert here.is_socket()
 
 
+@pytest.mark.root
 def test_a_file_that_cannot_be_removed_stops_no_other(
     cli: "Cli", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

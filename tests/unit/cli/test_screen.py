@@ -91,6 +91,7 @@ def drive(
     live(tmp_path, with_screen)
 
 
+@pytest.mark.root
 def test_what_is_going_on_is_shown_and_goes_on(tmp_path: Path) -> None:
     async def story(lab: Lab, screen: Screen, pilot: Pilot[None]) -> None:
         await pilot.pause()

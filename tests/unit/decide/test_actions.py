@@ -553,6 +553,7 @@ def test_failed_logins_count_against_their_account_whatever_domain_and_case() ->
     names = ("boss", "BOSS@Example.org", "")
     for number in range(45):
         under.step(auth(names[number % 3], client=f"203.0.113.{number}"), 1000.0)
+    under.drain()
     found = under.guessing.target("account:boss", 1000.0)
     assert found is not None
     assert (found.tries, found.sources, found.attacked) == (30, 30, False)

@@ -120,6 +120,7 @@ def test_accounts_and_find(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+@pytest.mark.root
 def test_who_is_not_root_sees_no_account_unless_the_operator_says_so(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         sends(lab, "alice", 11)
@@ -142,6 +143,7 @@ def test_who_is_not_root_sees_no_account_unless_the_operator_says_so(tmp_path: P
     live(tmp_path, story)
 
 
+@pytest.mark.root
 def test_who_may_not_see_accounts_sees_them_nowhere(tmp_path: Path) -> None:
     """Neither in the audit, whole or cut, nor on the allowlist, nor by asking for one."""
     odd = "mailbox:a b@example.org"
@@ -173,6 +175,7 @@ def test_who_may_not_see_accounts_sees_them_nowhere(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+@pytest.mark.root
 def test_a_sender_that_is_throttled_is_listed_unbanned_and_allowed(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.configure(THROTTLE)

@@ -1,5 +1,6 @@
 """Many at once, in a daemon in this process: unban of names and filters, and lists by name."""
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -322,9 +323,9 @@ def test_the_reason_stays_as_it_was(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         await lab.ask(Ban(A, scope="mx", why="spam"), ChangeResult)
         (row,) = lab.runtime.store.listing.snapshots(time.time())
-        assert row.why == "manual, uid 0: spam"
+        assert row.why == f"manual, uid {os.getuid()}: spam"
         await lab.ask(Import([Entered(A, "ban", "mx", 60.0, row.why)]), ImportResult)
         (row,) = lab.runtime.store.listing.snapshots(time.time())
-        assert row.why == "manual, uid 0: spam"
+        assert row.why == f"manual, uid {os.getuid()}: spam"
 
     live(tmp_path, story)

@@ -49,6 +49,7 @@ def test_stopped_in_the_middle_of_a_log(tmp_path: Path, caplog: pytest.LogCaptur
     assert "unexpected error" not in caplog.text
 
 
+@pytest.mark.root
 def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.configure("[limits.errors]\nsoft = 500\nhard = 900\n")
@@ -71,6 +72,7 @@ def test_reload_takes_limits_and_refuses_nonsense(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+@pytest.mark.root
 def test_a_reload_begins_and_ends_observing(tmp_path: Path) -> None:
     async def story(lab: Lab) -> None:
         lab.garbage(A)
@@ -228,6 +230,7 @@ def test_where_enforcing_is_not_possible_a_reload_goes_on_observing(tmp_path: Pa
     live(tmp_path, story, lab)
 
 
+@pytest.mark.root
 def test_figures_are_served_and_move_with_a_reload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +291,7 @@ def test_a_bad_configuration_does_not_start(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="drops privileges that only root has")
 @pytest.mark.root
 @pytest.mark.parametrize("mode", ["enforce", "observe"])
+@pytest.mark.usefixtures("others")
 def test_without_privilege_it_says_what_is_missing(tmp_path: Path, mode: Mode) -> None:
     lab = Lab(tmp_path)
     daemon = Daemon(Options(str(lab.config), backend="nftables", mode=mode))

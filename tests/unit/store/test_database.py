@@ -393,6 +393,7 @@ def test_mounted_read_only(tmpfs: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("mode", [0o600, 0o644])
+@pytest.mark.usefixtures("others")
 def test_files_of_another_user(mode: int) -> None:
     with TemporaryDirectory() as folder:  # pytest's own cannot be entered by others
         Path(folder).chmod(0o755)
@@ -413,6 +414,7 @@ def test_files_of_another_user(mode: int) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("closed", ["file", "directory"])
+@pytest.mark.usefixtures("others")
 def test_what_this_user_may_not_read_is_not_permitted(closed: str) -> None:
     with directory("store") as home:
         Store.open(str(home / "throttled.db")).close()

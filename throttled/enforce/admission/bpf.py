@@ -211,7 +211,7 @@ class Bpf:
     def _count_networks(self, now: int) -> None:
         window = int((self._limits.turn or layout.LATE / layout.SECOND) * layout.SECOND)
         _keys, values, _count, self._cursor = self._map("networks").read(self._cursor)
-        self._counting += sum(0 <= now - each < window for each in layout.numbers(values))
+        self._counting += sum(now - each < window for each in layout.numbers(values))
         if self._cursor is None:
             self._networks, self._counting = self._counting, 0
 
