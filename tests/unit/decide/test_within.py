@@ -166,14 +166,24 @@ def test_names_that_are_removed_are_not_counted(
 def test_what_comes_at_one_time_counts_as_if_it_came_one_by_one(
     history: list[tuple[float, str, str, str, int]],
 ) -> None:
+    """At one time session after session: what a client adds to its network depends on the order."""
     alone, together = Engine(POLICY, Facts()), Engine(POLICY, Facts())
-    clock = 1000.0
-    crossed: set[tuple[str, str]] = set()
-    for pause, client, kind, user, pid in history:
+    clock, began = 1000.0, 0
+    events: list[tuple[float, Event]] = []
+    first: dict[tuple[int, str, int], int] = {}
+    places: list[int] = []
+    for number, (pause, client, kind, user, pid) in enumerate(history):
         clock += pause
-        one = event(kind, client, pid, user)
-        for under in (alone, together):
-            under.step(one, clock)
+        if pause or kind == "login":
+            began = number
+        events.append((clock, event(kind, client, pid, user)))
+        places.append(first.setdefault((began, client, pid), number))
+    for at, one in events:
+        together.step(one, at)
+    crossed: set[tuple[str, str]] = set()
+    for number in sorted(range(len(events)), key=places.__getitem__):
+        at, one = events[number]
+        alone.step(one, at)
         crossed |= {(c.subject, c.limit) for c in alone.drain().crossings}
     assert {(c.subject, c.limit) for c in together.drain().crossings} == crossed
     for client in {client for _, client, *_ in history}:
