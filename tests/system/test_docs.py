@@ -152,11 +152,10 @@ def host(lab: Lab) -> Iterator[Host]:
         finally:
             holder.kill()
             holder.communicate()
-            lab.server.run("nft", "flush", "ruleset")
 
 
 @pytest.fixture
-def settled(lab: Lab, host: Host) -> Host:
+def settled(lab: Lab, host: Host) -> Iterator[Host]:
     """Whatever the block before did: the default configuration, nobody banned, the daemon runs."""
     if not lab.mail.log.stat().st_size:
         attack(lab, "garbage", seconds=1.0)
@@ -165,10 +164,10 @@ def settled(lab: Lab, host: Host) -> Host:
     shutil.copy(lab.mail.log, log / "mail.log.1")
     shutil.copy(lab.mail.log, host.guard.home / "here/mail.log")
     host.configure((ROOT / "packaging/throttled.toml").read_text())
+    host.guard.start()
+    yield host
     host.guard.stop()
     assert host.run("rm -rf /var/lib/throttled/*; nft flush ruleset").returncode == 0
-    host.guard.start()
-    return host
 
 
 def test_every_block_says_what_it_is() -> None:

@@ -1,5 +1,6 @@
 """The lab itself: its bots make a real Postfix write the lines that they are meant for."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from throttled.model import Event, Kind, Reason
 from throttled.parse.parser import Parser
 
 pytestmark = [pytest.mark.root, pytest.mark.postfix]
+
+_WITH_LAB = {**os.environ, "PYTHONPATH": str(Path(netns.__file__).parents[2])}
 
 SOURCES = ("198.18.70.7", "2001:db8:b:70::7")
 
@@ -100,6 +103,25 @@ def test_good_mail_lies_in_the_mailbox(lab: Lab) -> None:
     netns.until(lambda: lab.mail.delivered("bob") == before[1] + sent[1], "to bob")
 
 
+def test_what_is_ended_while_it_prints_prints_all() -> None:
+    """After hours there is more than a pipe holds."""
+    code = """
+import asyncio
+from lab.mail.apart import print_result
+
+async def run():
+    return list(range(100_000))
+
+asyncio.run(print_result(run(), asyncio.Event()))
+"""
+    argv = sys.executable, "-c", code
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=_WITH_LAB) as child:
+        assert child.stdout is not None
+        begin = child.stdout.read(1)
+        child.terminate()
+        assert json.loads(begin + child.stdout.read()) == list(range(100_000))
+
+
 def test_cpu_and_processes_are_counted(lab: Lab) -> None:
     before = lab.mail.cpu()
     connections = [
@@ -128,10 +150,9 @@ with netns.unwinding(), netns.pair() as (server, client), netns.directory("x"):
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name
 )
 def test_a_lab_that_is_ended_leaves_nothing(number: signal.Signals) -> None:
-    tests = str(Path(netns.__file__).parents[2])
     with subprocess.Popen(
         [sys.executable, "-c", _MAKES_A_PAIR],
-        env={**os.environ, "PYTHONPATH": tests},
+        env=_WITH_LAB,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

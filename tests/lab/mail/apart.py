@@ -1,9 +1,12 @@
 """Modules of the lab that run in a namespace, each in a process that prints what became of it."""
 
+import asyncio
+import signal
 import subprocess
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -67,3 +70,9 @@ class Apart(Generic[Result]):
         if not out:  # one that is about to end anyway may die of the signal
             raise RuntimeError(f"it failed: {self._process.args!r}")
         return msgspec.json.decode(out, type=self._result)
+
+
+async def print_result(run: Coroutine[Any, Any, object], stop: asyncio.Event) -> None:
+    """Run it, then print what became of it; SIGTERM sets `stop`, also while that is printed."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    print(msgspec.json.encode(await run).decode(), flush=True)

@@ -9,15 +9,14 @@ import asyncio
 import base64
 import contextlib
 import itertools
-import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from lab.mail.apart import Apart
+from lab.mail.apart import Apart, print_result
 from lab.mail.postfix import DOMAIN, HOST, PASSWORD, USER
 from lab.network.netns import SERVER4, SERVER6, Namespace, source_socket
 
@@ -259,12 +258,7 @@ def main(kind: str, seconds: str, patience: str, *sources: str) -> None:
         run = correspond(sources, float(seconds), 587, 1.0, float(patience))
     else:
         run = attack(ATTACKS[kind], sources, float(seconds))
-    print(msgspec.json.encode(asyncio.run(_until_stopped(run))).decode())
-
-
-async def _until_stopped(run: Coroutine[Any, Any, Report]) -> Report:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _STOP.set)
-    return await run
+    asyncio.run(print_result(run, _STOP))
 
 
 if __name__ == "__main__":

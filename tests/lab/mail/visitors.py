@@ -9,14 +9,13 @@ import asyncio
 import base64
 import contextlib
 import itertools
-import signal
 import sys
 import time
 from typing import NamedTuple
 
 import msgspec
 
-from lab.mail.apart import Apart
+from lab.mail.apart import Apart, print_result
 from lab.mail.postfix import DOMAIN, HOST, PASSWORD, USER
 from lab.network.netns import SERVER4, SERVER6, Namespace, source_socket
 
@@ -101,12 +100,10 @@ def _lines(port: int) -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def visit(name: str, seconds: float, version: int) -> Visits:
-    """Send messages for so long, then wait for those that are under way until SIGTERM."""
+async def visit(name: str, seconds: float, version: int, stop: asyncio.Event) -> Visits:
+    """Send messages for so long, then wait for those that are under way, until it is stopped."""
     kind, start = KINDS[name], time.monotonic()
     visits = Visits(began=start)
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 
     async def message(number: int) -> None:
         written = time.monotonic()
@@ -155,7 +152,8 @@ class Visitors(Apart[Visits]):
 
 def main(kind: str, seconds: str, version: str) -> None:
     """Visit, then print what became of it."""
-    print(msgspec.json.encode(asyncio.run(visit(kind, float(seconds), int(version)))).decode())
+    stop = asyncio.Event()
+    asyncio.run(print_result(visit(kind, float(seconds), int(version), stop), stop))
 
 
 if __name__ == "__main__":
