@@ -170,15 +170,17 @@ def test_a_day(lab: Lab) -> None:
         lab, Sent("uid:0", "", "", "root@example.test", ("bob@example.test",), 0)
     )  # wakes pickup
     until(lambda: not lab.mail.queued("maildrop", "incoming", "active"), "all is tried again")
-    lab.server.run("postconf", *config, "-e", _TRANSPORT.replace("retry:4.4.1", "error:5.1.2"))
-    lab.mail.reread()
 
     def delivered() -> bool:
         if lab.mail.queued("deferred"):
             lab.server.run("postqueue", *config, "-f")  # qmgr may just be starting again
         return not lab.mail.queued("maildrop", "incoming", "active", "deferred")
 
-    until(delivered, "nothing is left")
+    with lab.mail.restored():
+        later = _TRANSPORT.replace("retry:4.4.1", "error:5.1.2")
+        lab.server.run("postconf", *config, "-e", later)
+        lab.mail.reread()
+        until(delivered, "nothing is left")
     expected: Counter[tuple[str, str]] = Counter()
     for one in mails:
         if one.subject:

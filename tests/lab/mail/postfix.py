@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -32,6 +33,7 @@ USER, PASSWORD = "alice", "secret"
 PORTS = (25, 465, 587)
 
 _DEBIAN = Path("/usr/share/postfix")
+_PORT = re.compile(r"^(?:\S+:)?(\d+)\s+inet\s", re.MULTILINE)  # of a service in master.cf
 
 #: What Debian's postfix.postinst sets in main.cf.debian and main.cf.tls (3.7.11, 3.10.13), with the
 #: answers that debconf proposes for an "Internet Site". test_stock.py compares it with what that
@@ -179,8 +181,14 @@ class Postfix:
         return self.server.run("postfix", "-c", str(self.config), *argv).stderr
 
     def reread(self) -> None:
-        """Let master read its configuration again: `postfix reload` without its checks."""
+        """Let master read its configuration again: `postfix reload` without its checks.
+
+        Returns when it listens at all ports that master.cf names by number.
+        """
         os.kill(self._master(), signal.SIGHUP)
+        ports = _PORT.findall((self.config / "master.cf").read_text())
+        listening = partial(self.server.run, "ss", "-Hltn")
+        until(lambda: all(f":{p} " in listening().stdout for p in ports), "all services listen")
 
     def queued(self, *queues: str) -> list[Path]:
         """Return the files of the messages in queues, as `deferred`."""
