@@ -228,7 +228,7 @@ static __always_inline int stranger(__u64 high, __u64 low, __u64 opens)
 
 	if (!limits || !state || now >= limits->until)
 		return 1;
-	if (opens)
+	if (opens && limits->turn)
 		last = bpf_map_lookup_elem(&networks, &network);
 	/* Another processor may have marked it since `now`. */
 	turned = last && *last + limits->turn > now + SLOT;

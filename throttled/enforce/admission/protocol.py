@@ -140,7 +140,7 @@ class Admission(Protocol):
         ...
 
     def postpone(self, clients: Iterable[bytes], seconds: float) -> None:
-        """Admit the networks of clients (packed addresses) only after so many seconds again.
+        """Admit networks of clients (packed addresses) after so many seconds, or without turns.
 
         Means that are not exact ignore it.
 
