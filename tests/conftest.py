@@ -1,6 +1,7 @@
 """The order of the tests, the worker of each, and what an earlier run left behind."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -19,6 +20,8 @@ from pure import GENERATED, PACKAGE, modules, test_of
 
 # Some machines set it for all programs, no mail server does: commands flush their output otherwise.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# A run in the background ignores it, and what restores it at its end does not know of that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # An ordinary user of Debian has no sbin there, where Postfix's commands are.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
