@@ -100,7 +100,7 @@ def test_what_may_not_wait_is_put_on_hold(lab: Lab, guard: Daemon) -> None:
     accepted = at_once(10, lambda: send(lab, 6, sessions=True))
     assert len(accepted) == 60
     assert on_hold(lab) > 0
-    assert "throttled" in lab.mail.log.read_text("latin-1")
+    until(lambda: "throttled" in lab.mail.log.read_text("latin-1"), "the log says why")
 
 
 def test_what_may_not_wait_is_deferred(lab: Lab, guard: Daemon) -> None:
@@ -108,7 +108,7 @@ def test_what_may_not_wait_is_deferred(lab: Lab, guard: Daemon) -> None:
     decided(guard.home / "throttled.db", throttle(ACCOUNT, Rate(1, 60.0, 2)))
     guard.start()
     assert len(send(lab, 5, CLIENT, login=True)) == 2
-    assert "450 4.7.1" in lab.mail.log.read_text("latin-1")
+    until(lambda: "450 4.7.1" in lab.mail.log.read_text("latin-1"), "it is logged")
     assert on_hold(lab) == 0
     assert used(guard, ACCOUNT) == (2, 2)  # what was refused is not counted
 

@@ -60,6 +60,7 @@ def test_a_recipient_that_imitates_the_next_server(lab: Lab, guard: Daemon) -> N
     replies = talk(lab, V4, 25, MAIL[0], recipient)
     assert replies[3].startswith("550 5.1.1 ")
     parse = Parser(UTC, 0.0).event
-    lines = lab.mail.log.read_text(encoding="latin-1").splitlines()
+    netns.until(lambda: "said: 552" in lab.mail.log.read_text("latin-1"), "it is logged")
+    lines = lab.mail.log.read_text("latin-1").splitlines()
     (found,) = [e for line in lines if "said: 552" in line and (e := parse(line, 2e9))]
     assert (found.client, found.reason) == (V4, "unknown_user")
