@@ -108,7 +108,8 @@ class Session:
         ):
             if await self.say(line) != code:
                 return False
-        await self.say("QUIT")
+        with contextlib.suppress(OSError):  # the server has the message, whatever follows
+            await self.say("QUIT")
         return True
 
     def close(self) -> None:
