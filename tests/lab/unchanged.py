@@ -32,11 +32,17 @@ def unchanged(look: Callable[[], State]) -> Iterator[None]:
     Raises:
         AssertionError: it does not; the text is what differs.
     """
-    before = look()
+    before = after = look()
+
+    def same() -> bool:
+        nonlocal after
+        after = look()
+        return after == before
+
     yield
     with contextlib.suppress(TimeoutError):
-        until(lambda: look() == before, "all is as before", _PATIENCE)
-    left = list(unified_diff(_lines(before), _lines(look()), lineterm="", n=0))
+        until(same, "all is as before", _PATIENCE)
+    left = list(unified_diff(_lines(before), _lines(after), lineterm="", n=0))
     assert not left, "\n".join(left)
 
 
