@@ -63,13 +63,9 @@ def service(lab: Lab, *lines: str) -> Iterator[None]:
     """Let the real Postfix have one more service, at port 2525, for a while."""
     more = "\n".join(lines) + "\n"
     with lab.mail.services(lambda master: master.write_text(master.read_text() + more)):
-        netns.until(partial(_listens, lab), "the service listens")
+        netns.until(partial(lab.server.listens, 2525), "the service listens")
         yield
-    netns.until(lambda: not _listens(lab), "it listens no more")
-
-
-def _listens(lab: Lab) -> bool:
-    return ":2525 " in lab.server.run("ss", "-Hltn").stdout
+    netns.until(lambda: not lab.server.listens(2525), "it listens no more")
 
 
 def offends(lab: Lab, source: str, *before: str, header: str = "") -> None:

@@ -17,7 +17,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -187,8 +186,7 @@ class Postfix:
         """
         os.kill(self._master(), signal.SIGHUP)
         ports = _PORT.findall((self.config / "master.cf").read_text())
-        listening = partial(self.server.run, "ss", "-Hltn")
-        until(lambda: all(f":{p} " in listening().stdout for p in ports), "all services listen")
+        until(lambda: all(self.server.listens(int(port)) for port in ports), "all services listen")
 
     def queued(self, *queues: str) -> list[Path]:
         """Return the files of the messages in queues, as `deferred`."""

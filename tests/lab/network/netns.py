@@ -115,6 +115,10 @@ class Namespace:
         listener.listen(backlog)
         return listener
 
+    def listens(self, port: int) -> bool:
+        """Return whether there is a TCP listener at a port, on whatever address."""
+        return f":{port} " in self.run("ss", "-Hltn").stdout
+
     def connect(self, source: str, target: str, port: int, seconds: float = 2.0) -> socket.socket:
         """Open a TCP connection from a chosen source address.
 
