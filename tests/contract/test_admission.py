@@ -52,6 +52,15 @@ class Host:
         self._stack.enter_context(made)
         return True
 
+    def begin(self, source: str) -> None:
+        """Send a client's SYN, and wait for nothing."""
+        with self.client.entered():
+            made = self._stack.enter_context(socket.socket())
+        made.bind((source, 0))
+        made.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            made.connect((SERVER4, 25))
+
     def stranger(self, version: int = 4) -> str:
         """Return an address in a network that no one else is in."""
         number = next(self._numbers)
@@ -211,22 +220,16 @@ def test_a_network_that_connects_several_times_at_once_waits_as_many_turns(make:
     """Their SYNs came before the first handshake was complete."""
     host = make(cap=50, turn=1)
     source = host.stranger()
-    with ExitStack() as stack:
-        host.client.run("nft", "add table inet late")
-        host.client.run("nft", "add chain inet late in { type filter hook input priority 0; }")
-        host.client.run("nft", "add rule inet late in tcp sport 25 drop")
-        for _ in range(4):
-            with host.client.entered():
-                made = stack.enter_context(socket.socket())
-            made.bind((source, 0))
-            made.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                made.connect((SERVER4, 25))
-        host.client.run("nft", "delete table inet late")
-        until(lambda: host.opened() == 4, "the kernel sent its answers again")
-        begin = time.monotonic()
-        assert host.connect(source[:-1] + "8", seconds=30)
-        assert (time.monotonic() - begin > 2.5) is host.admission.exact
+    host.client.run("nft", "add table inet late")
+    host.client.run("nft", "add chain inet late in { type filter hook input priority 0; }")
+    host.client.run("nft", "add rule inet late in tcp sport 25 drop")
+    for _ in range(4):
+        host.begin(source)
+    host.client.run("nft", "delete table inet late")
+    until(lambda: host.opened() == 4, "the kernel sent its answers again")
+    begin = time.monotonic()
+    assert host.connect(source[:-1] + "8", seconds=30)
+    assert (time.monotonic() - begin > 2.5) is host.admission.exact
 
 
 def test_forged_syns_use_up_no_turn(make: Make) -> None:
@@ -239,19 +242,12 @@ def test_forged_syns_use_up_no_turn(make: Make) -> None:
 def test_the_pace(make: Make) -> None:
     """Fifty SYNs at once: some get through in the first 100 ms, or two such times."""
     host = make(cap=100, pace=4)
-    with ExitStack() as stack:
-        for _ in range(50):
-            source = host.stranger()
-            with host.client.entered():
-                made = stack.enter_context(socket.socket())
-            made.bind((source, 0))
-            made.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                made.connect((SERVER4, 25))
-        assert 1 <= host.opened() <= 12
-        counts = host.server.call(host.admission.counts)
-        assert counts.dropped_pace >= 38
-        until(lambda: host.opened() > 12, "the kernel sent some again")
+    for _ in range(50):
+        host.begin(host.stranger())
+    assert 1 <= host.opened() <= 12
+    counts = host.server.call(host.admission.counts)
+    assert counts.dropped_pace >= 38
+    until(lambda: host.opened() > 12, "the kernel sent some again")
 
 
 def test_who_is_not_renewed_admits_everybody(make: Make) -> None:
