@@ -229,7 +229,8 @@ def test_a_network_that_connects_several_times_at_once_waits_as_many_turns(make:
     until(lambda: host.opened() == 4, "the kernel sent its answers again")
     begin = time.monotonic()
     assert host.connect(source[:-1] + "8", seconds=30)
-    assert (time.monotonic() - begin > 2.5) is host.admission.exact
+    if host.admission.exact:
+        assert time.monotonic() - begin > 2.5
 
 
 def test_forged_syns_use_up_no_turn(make: Make) -> None:

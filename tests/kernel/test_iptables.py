@@ -3,7 +3,6 @@
 import fcntl
 import logging
 import math
-import statistics
 import subprocess
 import sys
 import threading
@@ -666,14 +665,14 @@ def test_without_descriptors_it_is_reported_and_the_process_goes_on(wire: Wire, 
 def test_a_ban_costs_the_same_beside_many(host: Host) -> None:
     host.backend.setup(msgspec.structs.replace(RULESET, size=200_000))
 
-    def median(first: int) -> float:
+    def least(first: int) -> float:
         elapsed = []
         for number in range(1, 100):
             start = time.perf_counter()
             host.backend.apply([ban(f"198.18.{first}.{number}")])
             elapsed.append(time.perf_counter() - start)
-        return statistics.median(elapsed)
+        return min(elapsed)  # the least: this machine may be busy
 
-    alone = median(1)
+    alone = least(1)
     host.backend.apply([ban(f"198.19.{n >> 8}.{n & 255}") for n in range(50_000)])
-    assert median(2) < 5 * alone
+    assert least(2) < 5 * alone

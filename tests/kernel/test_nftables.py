@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import socket
-import statistics
 import struct
 import subprocess
 import sys
@@ -223,15 +222,15 @@ def test_whatever_another_program_did_to_our_table_is_repaired(host: Host, damag
 
 
 def test_large_sets_of_others_do_not_slow_a_ban_down(host: Host) -> None:
-    def median(first: int) -> float:
+    def least(first: int) -> float:
         elapsed = []
         for number in range(50):
             start = time.perf_counter()
             host.backend.apply([ban(f"198.18.{first}.{number}")])
             elapsed.append(time.perf_counter() - start)
-        return statistics.median(elapsed)
+        return min(elapsed)  # the least: this machine may be busy
 
-    alone = median(1)
+    alone = least(1)
     networks = ", ".join(f"10.{n >> 8}.{n & 255}.0/24" for n in range(0, 20_000, 2))
     nft(
         *("-f", "-"),
@@ -240,7 +239,7 @@ def test_large_sets_of_others_do_not_slow_a_ban_down(host: Host) -> None:
         f"add element inet countries xx {{ {networks} }}\n",
     )
     try:
-        assert median(2) < 10 * alone  # through libnftables it was 100 times
+        assert least(2) < 10 * alone  # through libnftables it was 100 times
     finally:
         nft("delete", "table", "inet", "countries")
 

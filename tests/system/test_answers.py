@@ -88,10 +88,11 @@ def _decided_since(many: Many, begin: float) -> list[int]:
 
 
 def test_what_was_decided_lately_is_listed(many: Many) -> None:
+    before = time.time()
     rows = many.guard.ask("list", "--since", "5m", "--scope", "mx")["rows"]
     assert 0 < len(rows) <= 300
     oldest = min(datetime.fromisoformat(row["since"]).timestamp() for row in rows)
-    assert time.time() - oldest < 330
+    assert before - oldest <= 300
     named = [row for row in rows if row["name"]]
     assert {row["name"] for row in named} == {
         f"host{many.subjects.index(row['subject'])}.example.net" for row in named

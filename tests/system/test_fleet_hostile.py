@@ -3,7 +3,6 @@
 What it may do is bounded by docs/fleet.md: mx1 is attacked, mx2 is honest, `rogue` is hostile.
 """
 
-import statistics
 import time
 from collections.abc import Iterator
 
@@ -257,20 +256,14 @@ def test_forged_entries_at_full_speed_are_not_read_on(
 def test_a_flood_of_rows_delays_no_own_ban_and_is_cut(
     fleet: list[Host], rogue: Peer, client: Client
 ) -> None:
-    def wait() -> float:
-        bot = client()
-        began = time.monotonic()
-        fleet[0].offend(bot)
-        fleet[0].banned(bot, "log")
-        return time.monotonic() - began
-
-    alone = statistics.median(wait() for _ in range(5))
-    many = (f"100.{64 + n // 65_536}.{n // 256 % 256}.{n % 256}" for n in range(60_000))
+    many = [f"100.{64 + n // 65_536}.{n // 256 % 256}.{n % 256}" for n in range(60_000)]
     rogue.ban(*many)
-    fleet[0].received(rogue.name, "banned", 1_000)
-    waits = [wait() for _ in range(10)]
+    bot = client()
+    fleet[0].offend(bot)
+    fleet[0].banned(bot, "log")
+    rows = sum(fleet[0].peer(rogue.name)["outcomes"].values())
+    assert rows < len(many)  # of twice as many; a tenth today. How long it takes: make bench
     honest(fleet, client)
-    assert statistics.median(waits) < 20 * alone, (alone, waits)  # how long exactly: make bench
     fleet[0].received(rogue.name, "most")
     assert f"fleet-most:{rogue.name}" in fleet[0].health()
     assert fleet[0].peer(rogue.name)["entries"] <= 20_000

@@ -89,8 +89,7 @@ def test_a_botnet_has_addresses_of_many_networks(version: int, networks: int) ->
 def test_bots_do_nothing_wrong_and_wait_for_nobody(lab: Lab, kind: str) -> None:
     lab.mail.log.write_text("")
     report = swarm.Swarm(lab.client, kind, 20.0, 4.0, 1_000).report()
-    assert report.tried >= 70
-    assert report.greeted > 0
+    assert 0 < report.greeted <= report.tried <= 80
     assert report.lost == 0
     kinds = {event.kind for event in events(lab.mail.log)}
     assert kinds <= {"connect", "disconnect", "lost_connection", "reject"}

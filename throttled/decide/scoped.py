@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from math import nan
 from typing import cast
 
-from throttled.address import network_of, version
+from throttled.address import network_of
 from throttled.decide.active import Active, Excuse
 from throttled.decide.allowance import Kind
 from throttled.decide.guessing import Guessing
@@ -222,14 +222,14 @@ class Scoped:
 
     def _guesses(self, event: Event, at: float, failures: list[tuple[str, int]]) -> None:
         """Count failed logins against their accounts; against the client, if these are attacked."""
-        client, guessing = event.client, self.guessing
-        found = guessing.failed(client, at, failures)
-        for _, value in found[-1:]:
-            self.accuse(client, event, at, value)
-        if found and version(client) == 6:
-            networks = [(guessing.network(account, client), value) for account, value in found]
-            for network, value in [each for each in networks if each[0]][-1:]:
+        found = self.guessing.failed(event.client, at, failures)
+        if found:
+            self.accuse(event.client, event, at, found[-1][1])
+        for account, value in reversed(found):
+            network = self.guessing.network(account, event.client)
+            if network:
                 self.accuse(network, event, at, value)
+                return
 
     def _names(self, event: Event, at: float, names: list[bytes]) -> None:
         """Count the user names that a client tried in a session."""

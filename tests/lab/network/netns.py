@@ -347,7 +347,10 @@ def _setns(where: str | int) -> None:
 
 
 def _link_is_up(where: Namespace) -> bool:
-    return "state UP" in where.run("ip", "link", "show", "eth0").stdout
+    shown = where.run("ip", "address", "show", "eth0").stdout
+    routes = where.run("ip", "-6", "route", "show", "table", "local", "dev", "eth0").stdout
+    ready = shown.count(" inet6 ") == routes.count("local ") > 1  # with the link's own
+    return "state UP" in shown and "tentative" not in shown and ready
 
 
 def _configure(where: Namespace, *commands: str) -> None:
