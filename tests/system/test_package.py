@@ -493,6 +493,25 @@ def test_strangers_are_not_limited_without_the_daemon(site: Site) -> None:
     assert site.show("NFileDescriptorStore") == "0"
 
 
+@pytest.mark.usefixtures("crowded")
+def test_strangers_are_not_limited_once_it_only_observes(site: Site) -> None:
+    """By a reload, so that systemd does not see an end."""
+
+    def mode() -> Any:
+        return json.loads(site.run("throttled", "status", "--json"))["mode"]
+
+    enforcing, observe = mode(), site.host.path("/etc/throttled/throttled.d/observe.toml")
+    assert not site.answers(next(UNUSED))
+    observe.write_text('mode = "observe"\n')
+    site.run("systemctl", "reload", "throttled")
+    netns.until(lambda: mode() == "observe", "it observes")
+    assert site.answers(next(UNUSED))
+    assert site.show("NFileDescriptorStore") == "0"
+    observe.unlink()
+    site.run("systemctl", "reload", "throttled")
+    netns.until(lambda: mode() == enforcing, "it enforces again")
+
+
 def test_xdp_in_its_sandbox(site: Site) -> None:
     """With the drop-in that the package has for it."""
     with drop_in(site):
