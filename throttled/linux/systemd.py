@@ -49,7 +49,7 @@ def inherited() -> list[tuple[str, int]]:
     They are the caller's to close; no child of this process gets them (sd_listen_fds(3)).
     """
     pid, _count, names = (os.environ.pop(f"LISTEN_{key}", "") for key in ("PID", "FDS", "FDNAMES"))
-    if pid != str(os.getpid()):
+    if pid != str(os.getpid()) or not names:
         return []
     found = [(name, _FIRST + at) for at, name in enumerate(names.split(":"))]
     for _name, descriptor in found:
