@@ -273,6 +273,13 @@ def test_stopped_it_admits_everybody(make: Make) -> None:
     assert host.connect(FRIENDS[0])
 
 
+def test_left_where_no_one_stores_it_everybody_is_admitted(make: Make) -> None:
+    host = make(cap=0)
+    assert not host.connect(host.stranger())
+    host.server.call(host.admission.leave)
+    assert host.connect(host.stranger())
+
+
 def test_what_was_open_before_counts(make: Make) -> None:
     host = make(cap=6, before=6)
     assert host.server.call(host.admission.counts).open in (6, 0)  # 0: cannot count

@@ -19,7 +19,6 @@ State = dict[str, str]
 
 #: Seconds for what a test began to end by itself, as a message on its way.
 _PATIENCE = 20.0
-_LISTENS = "0A"  # include/net/tcp_states.h
 _NETWORK = "link show\naddress show\nroute show table all\n"
 _NAMESPACES = Path("/proc/thread-self/ns")
 _QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
@@ -83,7 +82,7 @@ def of_hosts(
     for host in (server, client):
         state[f"{host.name}: network"] = host.run("ip", "-batch", "-", stdin=_NETWORK).stdout
         state[f"{host.name}: nftables"] = host.run("nft", "-st", "list", "ruleset").stdout
-        state[f"{host.name}: listeners"] = host.call(_listeners)
+        state[f"{host.name}: listeners"] = "\n".join(sorted(host.listeners()))
     return state | _processes((server, client), but)
 
 
@@ -104,15 +103,6 @@ def _legacy(host: Namespace) -> str:
         return ""
     saved = (host.run(f"{n}-legacy-save").stdout for n in ("iptables", "ip6tables"))
     return "\n".join(line for text in saved for line in text.splitlines() if line[0] == "-")
-
-
-def _listeners() -> str:
-    lines = [
-        line.split()
-        for name in ("tcp", "tcp6")
-        for line in Path(f"/proc/thread-self/net/{name}").read_text().splitlines()
-    ]
-    return "\n".join(sorted(words[1] for words in lines if words[3] == _LISTENS))
 
 
 def _processes(hosts: Sequence[Namespace], but: Callable[[], Sequence[int]]) -> State:

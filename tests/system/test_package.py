@@ -6,8 +6,9 @@ One machine for all, each test with an attacker of its own in a network of its o
 import json
 import re
 import shutil
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -383,20 +384,132 @@ def test_admission_control_in_its_sandbox(site: Site) -> None:
     """
     source = next(UNUSED)
 
-    def strangers() -> dict[str, Any]:
-        status = json.loads(site.run("throttled", "status", "--json"))
-        found: dict[str, Any] = next(one for one in status["overload"] if one["scope"] == "mx")
-        return found
-
     def counted(before: int) -> bool:
         assert site.answers(source)
-        return bool(strangers()["admitted"] > before)
+        return bool(overload(site)["admitted"] > before)
 
-    netns.until(lambda: strangers()["means"] == "bpf", "admission control has begun")
+    netns.until(lambda: overload(site)["means"] == "bpf", "admission control has begun")
     for _ in range(2):
-        netns.until(partial(counted, strangers()["admitted"]), "a connection is counted")
+        netns.until(partial(counted, overload(site)["admitted"]), "a connection is counted")
         site.run("systemctl", "restart", "postfix")
         netns.until(lambda: site.answers(source), "Postfix is back")
+
+
+@contextmanager
+def waiting(site: Site, *argv: str) -> Iterator[None]:
+    """End the daemon by a command, and have the next one wait until the end of the block."""
+    drop_in, go = site.host.path(f"{UNIT}.d/wait.conf"), site.host.path("/run/go")
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    drop_in.write_text(
+        "[Service]\nExecStartPre=/bin/sh -c 'until [ -e /run/go ]; do sleep 0.1; done'\n"
+    )
+    site.run("systemctl", "daemon-reload")
+    before = site.show("MainPID")
+    try:
+        site.run(*argv)
+        netns.until(lambda: site.show("SubState") == "start-pre", "the next one waits")
+        yield
+    finally:
+        go.touch()
+        netns.until(lambda: site.active() and site.show("MainPID") != before, "it is back")
+        drop_in.unlink()
+        go.unlink()
+        site.run("systemctl", "daemon-reload")
+
+
+def overload(site: Site) -> dict[str, Any]:
+    """Return the status of admission control at port 25."""
+    status = json.loads(site.run("throttled", "status", "--json"))
+    found: dict[str, Any] = next(one for one in status["overload"] if one["scope"] == "mx")
+    return found
+
+
+@pytest.fixture
+def crowded(site: Site) -> Iterator[tuple[str, list[socket.socket]]]:
+    """Let strangers have all three places; yield a known good client, and their connections."""
+    good, limits = next(UNUSED), site.host.path("/etc/throttled/throttled.d/overload.toml")
+    deliver = (
+        "import sys, time; sys.path[:0] = ['/usr/lib/throttled', '/usr/lib/throttled/vendor']\n"
+        "from throttled.model import Evidence\n"
+        "from throttled.store.store import Store\n"
+        "store, now = Store.open('/var/lib/throttled/throttled.db'), time.time()\n"
+        "for at in now - 2 * 86400, now - 86400:\n"
+        f"    store.record(now, (), [Evidence('{good}', at, 3)])\n"
+        "store.close()\n"
+    )
+    limits.write_text('[overload]\ncap = 3\nidle = "1h"\n')
+    site.run("systemctl", "stop", "throttled")
+    site.run("python3", "-IB", "-c", deliver)
+    site.run("systemctl", "start", "throttled")
+    netns.until(lambda: overload(site)["means"] == "bpf", "admission control has begun")
+    with ExitStack() as stack:
+        made = [
+            stack.enter_context(site.client.connect(next(UNUSED), netns.SERVER4, 25, netns.DEADMAN))
+            for _ in range(3)
+        ]
+        assert all(each.recv(3) == b"220" for each in made)
+        yield good, made
+    limits.unlink()
+    site.run("systemctl", "restart", "throttled")
+
+
+@pytest.mark.parametrize("how", ["kill", "restart"])
+def test_strangers_are_limited_while_the_daemon_restarts(
+    site: Site, crowded: tuple[str, list[socket.socket]], how: str
+) -> None:
+    good, strangers = crowded
+    stored = site.show("NFileDescriptorStore")
+    command = ["systemctl", "restart", "--no-block", "throttled"]
+    if how == "kill":
+        command = ["kill", "-9", site.show("MainPID")]
+    with waiting(site, *command):
+        assert not site.answers(next(UNUSED))
+        assert site.answers(good)
+        strangers.pop().close()
+        netns.until(lambda: site.answers(next(UNUSED)), "a place is free")
+        new = site.client.connect(next(UNUSED), netns.SERVER4, 25, netns.DEADMAN)
+        assert not site.answers(next(UNUSED))
+    with new:
+        assert not site.answers(next(UNUSED))
+        netns.until(lambda: overload(site)["means"] == "bpf", "admission control has begun again")
+        assert not site.answers(next(UNUSED))
+        assert site.answers(good)
+        netns.until(lambda: site.show("NFileDescriptorStore") == stored, "its own are stored alone")
+    netns.until(lambda: site.answers(next(UNUSED)), "a place is free again")
+
+
+@pytest.mark.usefixtures("crowded")
+def test_strangers_are_not_limited_without_the_daemon(site: Site) -> None:
+    """At once after a stop; if it does not come back by itself, after the lease."""
+    assert not site.answers(next(UNUSED))
+    with waiting(site, "kill", "-9", site.show("MainPID")):
+        assert not site.answers(next(UNUSED))
+        netns.until(lambda: site.answers(next(UNUSED)), "the lease has expired")
+    netns.until(lambda: overload(site)["means"] == "bpf", "admission control has begun again")
+    assert not site.answers(next(UNUSED))
+    assert int(site.show("NFileDescriptorStore"))
+    site.run("systemctl", "stop", "throttled")
+    assert site.answers(next(UNUSED))
+    assert site.show("NFileDescriptorStore") == "0"
+
+
+@pytest.mark.usefixtures("crowded")
+def test_strangers_are_not_limited_once_it_only_observes(site: Site) -> None:
+    """By a reload, so that systemd does not see an end."""
+
+    def mode() -> Any:
+        return json.loads(site.run("throttled", "status", "--json"))["mode"]
+
+    enforcing, observe = mode(), site.host.path("/etc/throttled/throttled.d/observe.toml")
+    assert not site.answers(next(UNUSED))
+    observe.write_text('mode = "observe"\n')
+    site.run("systemctl", "reload", "throttled")
+    netns.until(lambda: mode() == "observe", "it observes")
+    assert site.answers(next(UNUSED))
+    assert site.show("NFileDescriptorStore") == "0"
+    observe.unlink()
+    site.run("systemctl", "reload", "throttled")
+    netns.until(lambda: mode() == enforcing, "it enforces again")
 
 
 def test_xdp_in_its_sandbox(site: Site) -> None:

@@ -209,6 +209,11 @@ class Link(_Descriptor):
     """A program's hold on an interface or a cgroup. The last descriptor or pin of it ends it."""
 
     @property
+    def number(self) -> int:
+        """Its own number, which no other link of this boot has."""
+        return int(self._info(LinkInfo).id)
+
+    @property
     def program(self) -> int:
         """The number of the program it holds, see `Program.by_number`."""
         return int(self._info(LinkInfo).prog_id)

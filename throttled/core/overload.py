@@ -110,6 +110,11 @@ class Strangers:
         return self.wanted.mode != "off" and bool(self.wanted.ports and self.wanted.cap)
 
     @property
+    def tried(self) -> bool:
+        """Whether a means was started, or none could be."""
+        return bool(self._tried)
+
+    @property
     def busy(self) -> bool:
         """Whether the open connections are to be looked at each time."""
         if self._admission is None:
@@ -177,6 +182,13 @@ class Strangers:
                 self._end(admission, ours, strangers)
         except BackendError as error:
             self._failed(error, now)
+
+    def leave(self) -> None:
+        """Stop at the end of the process: the next one may take over, see `Admission.leave`."""
+        if self._admission is not None:
+            with suppress(BackendError):
+                self._admission.leave()
+        self._admission = None
 
     def stop(self) -> None:
         """Admit everybody. Idempotent."""

@@ -216,6 +216,7 @@ class Daemon:
         await self.runtime.displaced()  # it must not remove what comes next
         try:
             await self.runtime.stop()
+            self.runtime.overload.stop()
             self._closing.close()
             self.live.config = config
             gc.unfreeze()

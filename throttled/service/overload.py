@@ -5,7 +5,9 @@ at four times a second (ten times while Postfix starts processes for strangers),
 connections every two seconds, while strangers are delayed each time. Everybody is admitted while
 the store cannot be read, and if anything here raises.
 
-Owns who is known good, and the strangers of each scope.
+Programs of a process before this one go on until those of this one are in their place.
+
+Owns who is known good, the strangers of each scope, and those programs.
 """
 
 import asyncio
@@ -13,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from throttled.clock import now
+from throttled.clock import Moment, now
 from throttled.config.schema import Config
 from throttled.control.overload import OverloadStatus
 from throttled.core.known_good import KnownGood
@@ -21,6 +23,7 @@ from throttled.core.overload import Strangers, Wanted
 from throttled.core.pipeline import Pipeline
 from throttled.decide.overload import FEWEST, cap
 from throttled.decide.protect import Protection
+from throttled.enforce.admission.places import Former
 from throttled.enforce.admission.protocol import Admission
 from throttled.enforce.admission.registry import choose
 from throttled.enforce.sockets import opened
@@ -62,6 +65,7 @@ class Overload:
         self._pipeline = pipeline
         self._ready = ready
         self._observing = observing
+        self._former = Former()
         self._known = KnownGood(pipeline.recorder, self._allowed)
         self._strangers = [
             Strangers(scope, self._known, partial(make, observing)) for scope in SCOPES
@@ -89,13 +93,20 @@ class Overload:
                 self._step()
             except Exception as error:  # noqa: BLE001 - nothing of ours fails closed
                 self._pipeline.skipped.add("step", error)
-                self._stop()
+                self.stop()
+
+    def stop(self) -> None:
+        """Admit everybody, until the next step."""
+        self._former.detach()
+        for strangers in self._strangers:
+            strangers.stop()
 
     def close(self) -> None:
-        """Admit everybody."""
+        """End; the next process may take over (`Admission.leave`)."""
         if self._loading is not None:
             self._loading.cancel()
-        self._stop()
+        for strangers in self._strangers:
+            strangers.leave()
 
     def status(self) -> list[OverloadStatus]:
         """Return what `status` says of scopes that have services."""
@@ -106,10 +117,13 @@ class Overload:
         yield from findings(self.status())
 
     def _step(self) -> None:
-        moment = now()
         active = [one for one in self._strangers if one.active]
-        if not active:
-            return
+        if active:
+            self._limit(active, now())
+        if all(one.tried for one in active):
+            self._former.detach()
+
+    def _limit(self, active: Sequence[Strangers], moment: Moment) -> None:
         if moment.boot - self._judged >= _JUDGE:
             self._judged = moment.boot
             self._learn()
@@ -123,10 +137,6 @@ class Overload:
             sockets = opened({port for one in active for port in one.wanted.ports})
             for one in active:
                 one.sample(sockets, moment)
-
-    def _stop(self) -> None:
-        for strangers in self._strangers:
-            strangers.stop()
 
     def _allowed(self, client: str) -> bool:
         """Return whether a client is protected: by its host name, as far as that is remembered."""

@@ -1,7 +1,7 @@
 """The check of admission control: at the cap strangers wait, and known good clients do not."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from shlex import quote
@@ -43,6 +43,7 @@ def strangers(site: Site) -> str:
                 site.stopped(site.source(v6=v6))
             for source in known:
                 _connected(site, stack, source)
+            _killed(site, stack, known)
             waiting = pool.submit(_connected, site, stack, site.source())
             dropped = _mx(site)["over_cap"]
             _until(site, lambda row: row["over_cap"] > dropped, "another one waits")
@@ -50,6 +51,22 @@ def strangers(site: Site) -> str:
             waiting.result(PATIENCE)
         row = _mx(site)
     return f"{row['over_cap']} SYNs dropped at a cap of {row['cap']}"
+
+
+def _killed(site: Site, stack: ExitStack, known: Sequence[str]) -> None:
+    """Kill the daemon, and see strangers wait until systemd has started it again."""
+    restarts = int(site.show("NRestarts"))
+    site.run("kill -9 $(systemctl show --value -p MainPID throttled)")
+    site.stopped(site.source())
+    for source in known:
+        _connected(site, stack, source)
+    site.until(
+        f"[ $(systemctl show --value -p NRestarts throttled) -gt {restarts} ] "
+        "&& systemctl is-active --quiet throttled",
+        "systemd started it again",
+    )
+    by_bpf(site)
+    _until(site, lambda row: row["open"] == 2, "both are counted again")
 
 
 def by_bpf(site: Site) -> None:

@@ -137,6 +137,59 @@ def test_whatever_raises_everybody_is_admitted(
     assert [one.scope for one in overload.status()] == ["mx"]
 
 
+class Left:
+    """Programs of a process before."""
+
+    def __init__(self) -> None:
+        self.attached = True
+
+    def detach(self) -> None:
+        self.attached = False
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> Left:
+    made = Left()
+    monkeypatch.setattr("throttled.service.overload.Former", lambda: made)
+    return made
+
+
+def test_former_programs_go_on_until_there_are_others(pipeline: Pipeline, left: Left) -> None:
+    ready, means = [False], Memory()
+    overload = Overload(pipeline, observing=False, ready=lambda: ready[0], make=lambda _: [means])
+    overload.follow(Config(overload=Settings(submission="off")), FACTS, Protection(FACTS))
+
+    async def story() -> None:
+        overload._step()  # who is known good cannot be read yet
+        assert (left.attached, means.ports) == (True, ())
+        ready[0] = True
+        task = asyncio.create_task(overload.run())
+        for _ in range(200):
+            if not left.attached:
+                break
+            await asyncio.sleep(0.05)
+        task.cancel()
+        assert (left.attached, means.ports) == (False, (25,))
+
+    asyncio.run(story())
+
+
+def test_former_programs_end_where_none_are_wanted(pipeline: Pipeline, left: Left) -> None:
+    overload = Overload(pipeline, observing=False, make=lambda _: [Memory()])
+    overload.follow(Config(overload=Settings(mx="off", submission="off")), FACTS, Protection(FACTS))
+    overload._step()
+    assert not left.attached
+
+
+def test_former_programs_end_with_the_mode(pipeline: Pipeline, left: Left) -> None:
+    """Before they are replaced: `stop` admits everybody."""
+    overload = Overload(pipeline, observing=False, make=lambda _: [Memory()])
+    overload.close()
+    assert left.attached
+    overload.stop()
+    assert not left.attached
+
+
 def test_a_provider_allowed_by_host_name_is_known_good_from_its_first_delivery_on(
     pipeline: Pipeline,
 ) -> None:

@@ -1,8 +1,10 @@
 """Admission control by BPF programs at the control group of Postfix's listeners.
 
 See throttled/bpf/admission.c. Exact, and forged SYNs take no places. Nothing is pinned: with the
-`Bpf`, or the process that owns it, the programs are gone; connections that are open at a start are
-counted then. Needs Linux 5.18, control groups of version 2, CAP_BPF and CAP_NET_ADMIN.
+`Bpf`, or the process that owns it, the programs are gone, unless systemd stores their links: then
+they go on, for the lease, until the next process has attached its own and detaches them (`Former`).
+Connections that are open at a start are counted then. Needs Linux 5.18, control groups of version
+2, CAP_BPF and CAP_NET_ADMIN.
 
 State is the kernel's. Kept here are the loaded programs, where they are attached, and how far the
 networks have been counted.
@@ -186,6 +188,11 @@ class Bpf:
     def stop(self) -> None:
         """Detach the programs and unload them."""
         self._places.detach()
+        self.leave()
+
+    def leave(self) -> None:
+        """Unload the programs, but for those whose links systemd stores."""
+        self._places.leave()
         self._loaded = None
         self._base = self._open = self._admitted = self._networks = self._counting = 0
         self._cursor = None

@@ -88,6 +88,10 @@ class Closing(ABC):
         """Return nothing: they are not counted."""
         return []
 
+    def leave(self) -> None:
+        """Remove everything."""
+        self.stop()
+
     def stop(self) -> None:
         """Remove everything."""
         if self._ports:

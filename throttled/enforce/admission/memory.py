@@ -60,6 +60,10 @@ class Memory:
         """Return nothing: there are no packets."""
         return []
 
+    def leave(self) -> None:
+        """Remove everything."""
+        self.stop()
+
     def stop(self) -> None:
         """Remove everything."""
         self.known, self.current = set(), AdmissionCounts()

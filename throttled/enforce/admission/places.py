@@ -1,16 +1,17 @@
 """Where programs are attached: at the control groups of the sockets that listen at our ports.
 
-Owns the links: what is closed is attached nowhere.
+Owns the links: what is closed is attached nowhere, unless systemd stores it.
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from throttled.bpf.libbpf import Link, Program
 from throttled.enforce import sockets
 from throttled.errors import BackendError
-from throttled.linux import cgroups
+from throttled.linux import cgroups, systemd
 
 #: The inode of the root of all control groups: `cgroup_root` of the kernel.
 _ROOT = 1
@@ -54,9 +55,10 @@ class Places:
                 "the control group of Postfix's listeners is not visible here",
                 "systemctl status postfix names it; the mounted cgroup2 must show it",
             )
-        kept = {number: links for number, links in self._links.items() if _attached(links)}
         # In this order, so that no packet is seen twice.
-        self._links = {number: kept[number] for number in places if number in kept}
+        for number in list(self._links):
+            if number not in places or not _attached(self._links[number]):
+                _detach(self._links.pop(number))
         for number, place in places.items():
             if number not in self._links:
                 self._links[number] = self._attach(place)
@@ -65,15 +67,53 @@ class Places:
 
     def detach(self) -> None:
         """Detach everywhere."""
+        for links in self._links.values():
+            _detach(links)
+        self.leave()
+
+    def leave(self) -> None:
+        """Close the links, and leave attached what systemd stores for the next process."""
         self._links, self._groups = {}, set()
 
     def _attach(self, place: Path) -> list[Link]:
         at = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return [program.attach(at, kind) for program, kind in self._programs]
+            links = [program.attach(at, kind) for program, kind in self._programs]
         finally:
             os.close(at)
+        for link in links:
+            systemd.store(_name(link), link.fd)
+        return links
+
+
+class Former:
+    """Programs that the process before left attached: the links that systemd stored of them."""
+
+    def __init__(self) -> None:
+        """Take them; their limits stay active, for `LEASE` seconds at most."""
+        self._links = [(name, Link(descriptor)) for name, descriptor in systemd.inherited()]
+
+    def detach(self) -> None:
+        """Detach them: others are in their place, or none are wanted. Idempotent."""
+        for name, link in self._links:
+            with suppress(OSError):
+                link.detach()
+            systemd.unstore(name)
+        self._links = []
+
+
+def _name(link: Link) -> str:
+    """Return the name under which systemd stores a link; the kernel uses no number again."""
+    return f"admission-{link.number}"
 
 
 def _attached(links: list[Link]) -> bool:
     return all(link.attached for link in links)
+
+
+def _detach(links: Iterable[Link]) -> None:
+    """Detach programs at once, whoever else has their links."""
+    for link in links:
+        with suppress(OSError):
+            link.detach()
+        systemd.unstore(_name(link))

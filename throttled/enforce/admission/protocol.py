@@ -156,6 +156,13 @@ class Admission(Protocol):
         """
         ...
 
+    def leave(self) -> None:
+        """Do as `stop` at the end of the process, but for what the next process may find.
+
+        That goes on, for `LEASE` seconds at most, until the next one has its own in its place.
+        """
+        ...
+
     def stop(self) -> None:
         """Admit everybody and remove every trace from the kernel. Idempotent."""
         ...
