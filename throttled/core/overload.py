@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from msgspec import Struct
 
@@ -172,6 +173,8 @@ class Strangers:
         self._waits.look(ours, now.boot)
         self._see(ours, strangers, now.boot)
         try:
+            if self._limits is not None:  # those of processes that were started since the last look
+                self._limit(admission, replace(self._limits, places=self._processes.places))
             if not admission.exact or now.boot - self._corrected >= _CORRECT:
                 self._corrected = now.boot
                 admission.correct(len(strangers))
@@ -280,9 +283,7 @@ class Strangers:
         look = self._look(admission, now.boot)
         change = self.delays.step(now.boot, look, self.wanted.turn, self.wanted.cap)
         limits = self._limits_of(admission, dropping=dropping)
-        if limits != self._limits:
-            admission.limit(limits)
-            self._limits = limits
+        self._limit(admission, limits)
         if now.boot - self._renewed >= _RENEW:
             admission.renew()
             self._renewed = now.boot
@@ -323,6 +324,11 @@ class Strangers:
         acts = dropping and self.wanted.mode == "enforce"
         turn = round(self.delays.turn, int(self.delays.turn < _SHORT))
         return AdmissionLimits(self.wanted.cap, pace, turn, acts, self._processes.places)
+
+    def _limit(self, admission: Admission, limits: AdmissionLimits) -> None:
+        if limits != self._limits:
+            admission.limit(limits)
+            self._limits = limits
 
     def _see(self, ours: Sequence[Socket], strangers: Sequence[Socket], at: float) -> None:
         """Count the processes, and the connections that wait for one."""

@@ -1,9 +1,9 @@
 """A botnet: many addresses, each of which does nothing wrong. Open loop: it waits for nobody.
 
-`python -m lab.mail.swarm KIND RATE SECONDS COUNT VERSION BEGINS`, in the client's namespace, opens
-RATE connections a second for BEGINS of the SECONDS from COUNT addresses (IPv4: in at most 400 /24;
-IPv6: each in a /64 of its own) and prints a Report as JSON; `Swarm` does that from outside. The
-kernel repeats SYNs, each bot gives up after `_PATIENCE`, and waits `_THINKS` before every command.
+`python -m lab.mail.swarm KIND RATE SECONDS COUNT VERSION BEGINS THINKS`, in the client's namespace,
+opens RATE connections a second for BEGINS of the SECONDS from COUNT addresses (IPv4: in at most 400
+/24; IPv6: each in a /64 of its own) and prints a Report as JSON; `Swarm` does that from outside.
+The kernel repeats SYNs, each bot gives up after `_PATIENCE`, and waits THINKS before every command.
 One thread, one epoll. Bounded.
 """
 
@@ -22,7 +22,8 @@ import msgspec
 from lab.mail.apart import Apart
 from lab.network.netns import SERVER4, SERVER6, Namespace, source_socket
 
-_PATIENCE, _THINKS, _STAYS = 10.0, 0.3, 60.0
+THINKS = 0.3
+_PATIENCE, _STAYS = 10.0, 60.0
 _NETWORKS4 = 400
 _FIRST4 = int(ipaddress.ip_address("198.18.16.0"))
 _FIRST6 = int(ipaddress.ip_address("2001:db8:b::1"))
@@ -82,9 +83,9 @@ def addresses(count: int, version: int) -> list[str]:
 
 
 class _Run:
-    def __init__(self, kind: str, rate: float, sources: list[str]) -> None:
+    def __init__(self, kind: str, rate: float, sources: list[str], thinks: float) -> None:
         self.lines, self.again = KINDS[kind]
-        self.rate, self.sources = rate, sources
+        self.rate, self.sources, self.thinks = rate, sources, thinks
         self.target = SERVER6 if ":" in sources[0] else SERVER4
         self.report = Report()
         self.epoll = select.epoll()
@@ -156,7 +157,7 @@ class _Run:
         if bot.waits or not self.lines:
             return
         bot.waits = True
-        self._later(self.again if bot.step >= len(self.lines) else _THINKS, bot, self._say)
+        self._later(self.again if bot.step >= len(self.lines) else self.thinks, bot, self._say)
 
     def _say(self, bot: _Bot) -> None:
         bot.waits = False
@@ -196,21 +197,22 @@ class Swarm(Apart[Report]):
         count: int,
         version: int = 4,
         begins: float | None = None,
+        thinks: float = THINKS,
     ) -> None:
         """Start it; see the module."""
-        argv = kind, rate, seconds, count, version, seconds if begins is None else begins
+        argv = kind, rate, seconds, count, version, seconds if begins is None else begins, thinks
         super().__init__(client, "swarm", *argv, result=Report, seconds=seconds)
 
 
 def main(  # noqa: PLR0913, PLR0917 - see `Swarm`
-    kind: str, rate: str, seconds: str, count: str, version: str, begins: str
+    kind: str, rate: str, seconds: str, count: str, version: str, begins: str, thinks: str
 ) -> None:
     """Attack, then print the report."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
-    run = _Run(kind, float(rate), addresses(int(count), int(version)))
+    run = _Run(kind, float(rate), addresses(int(count), int(version)), float(thinks))
     print(msgspec.json.encode(run.run(float(seconds), float(begins), lambda: bool(stop))).decode())
 
 

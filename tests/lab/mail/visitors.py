@@ -21,6 +21,7 @@ from lab.network.netns import SERVER4, SERVER6, Namespace, source_socket
 
 KNOWN = {4: "198.18.9.9", 6: "2001:db8:b:ffff::9"}
 _USER = {4: "198.18.8.8", 6: "2001:db8:b:fffe::8"}
+_FIXED = {"known": KNOWN, "user": _USER}
 _CONNECT, _REPLY = 30.0, 60.0  # seconds: Postfix's own as a client, and far less than its 5 minutes
 
 
@@ -35,6 +36,7 @@ class Kind(NamedTuple):
 KINDS = {
     "known": Kind(0.25),
     "newcomer": Kind(1.0, retry=60.0),
+    "newcomers": Kind(0.25, retry=60.0),
     "user": Kind(0.5, port=587),
 }
 
@@ -52,8 +54,8 @@ class Visits(msgspec.Struct):
 
 
 def _source(kind: str, number: int, version: int) -> str:
-    if kind != "newcomer":
-        return (KNOWN if kind == "known" else _USER)[version]
+    if kind in _FIXED:
+        return _FIXED[kind][version]
     if version == 6:
         return f"2001:db8:b:{0xF000 + number % 0xF00:x}::5"
     return f"198.19.{160 + number % 96}.{5 + number // 96}"

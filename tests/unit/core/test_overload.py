@@ -162,10 +162,8 @@ def test_the_pace_follows_what_postfix_accepts(strangers: Strangers, means: list
     good = sockets(3, far=b"\xcb\x00\x71")
     waiting = [one._replace(inode=0) for one in sockets(11, far=b"\xc6\x33\x65")]
     strangers.sample([*sockets(40), *good, *waiting, *sockets(50, port=587)], at(1.5))
-    strangers.step(at(1.5), dropping=True)
     assert means[0].limits.places == 45
     strangers.sample(good, at(1.75))
-    strangers.step(at(2), dropping=True)
     assert means[0].limits.places == 50
     means[0].current = AdmissionCounts(open=40)
     strangers.step(at(2), dropping=True)
