@@ -62,6 +62,7 @@ class Wanted(Struct, frozen=True):
     idle: float = 10.0
     greeting: float = 0.0  # seconds between the first and the last line of Postfix's greeting
     why: str = ""  # nothing is limited: the reason
+    tls: frozenset[int] = frozenset()  # of the ports, those at which clients speak first
 
 
 class Strangers:
@@ -164,7 +165,7 @@ class Strangers:
         self._known.crowded(self.scope, (s.far for s in ours), self._few, now.wall)
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
-        self._waits.look(ours, now.boot)
+        self._waits.look(ours, now.boot, self.wanted.tls)
         self._see(ours, strangers, now.boot)
         try:
             if not admission.exact or now.boot - self._corrected >= _CORRECT:
