@@ -278,12 +278,14 @@ class Strangers:
         if change.began:
             self._began = now.wall - (now.boot - self.delays.since)
             verb = "are" if limits.dropping else "would be"
+            others = "are not" if limits.dropping else "wait behind them for a process of Postfix"
             log.warning(
                 "overload in %s: strangers %s delayed, more than %d connections; known good "
-                "clients are not",
+                "clients %s",
                 self.scope,
                 verb,
                 limits.cap,
+                others,
             )
         elif change.ended:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)
