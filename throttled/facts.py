@@ -19,6 +19,7 @@ class Service(Struct, frozen=True):
     scope: Scope
     proxy: str = ""  # the protocol by which a proxy in front names the clients
     processes: int = 100  # smtpd processes that it may have; 0: any number
+    tls: bool = False  # TLS from the start (smtpd_tls_wrappermode): the client speaks first
 
 
 class Spool(Struct, frozen=True):

@@ -24,7 +24,7 @@ def lines(rows: Sequence[OverloadStatus]) -> Iterator[str]:
             yield f"everybody is admitted: {row.why}"
         dropped = row.over_cap + row.over_pace + row.over_turn
         if dropped or row.ended:
-            would = "" if row.mode == "enforce" else "would be "
+            would = "" if row.drops else "would be "
             yield (
                 f"{number(dropped)} packets {would}dropped ({number(row.over_cap)} cap, "
                 f"{number(row.over_pace)} pace, {number(row.over_turn)} turn), "
@@ -35,7 +35,7 @@ def lines(rows: Sequence[OverloadStatus]) -> Iterator[str]:
 
 
 def _delayed(row: OverloadStatus) -> Iterator[str]:
-    verb = "delayed" if row.mode == "enforce" else "would be delayed"
+    verb = "delayed" if row.drops else "would be delayed"
     networks = f", {number(row.networks)} networks admitted lately" if row.networks else ""
     turn = f", each once in {output.lasting(row.turn)}" if row.turn else ""
     yield f"strangers {verb} since {moment(row.since)}{networks}{turn}"
@@ -47,7 +47,7 @@ def _delayed(row: OverloadStatus) -> Iterator[str]:
 def short(rows: Sequence[OverloadStatus]) -> str:
     """Return what `top` shows in a line; "" where no stranger is delayed."""
     return "; ".join(
-        f"{'' if row.mode == 'enforce' else 'would: '}strangers delayed in {row.scope} since "
+        f"{'' if row.drops else 'would: '}strangers delayed in {row.scope} since "
         f"{moment(row.since).partition(' ')[2]}, {number(row.open)} of {number(row.cap)} open"
         for row in rows
         if row.since

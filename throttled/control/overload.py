@@ -37,3 +37,8 @@ class OverloadStatus(Struct, frozen=True):
     why: str = ""  # nothing is delayed: the reason
     unusable: list[str] = []  # better means than `means`, and why each cannot be used
     delayed: list[Delayed] = []  # those with the most packets dropped, while they are delayed
+
+    @property
+    def drops(self) -> bool:
+        """Return whether packets of strangers are dropped, or only what would be is reported."""
+        return bool(self.means) and self.mode == "enforce" and not self.why

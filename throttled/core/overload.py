@@ -63,6 +63,7 @@ class Wanted(Struct, frozen=True):
     idle: float = 10.0
     greeting: float = 0.0  # seconds between the first and the last line of Postfix's greeting
     why: str = ""  # nothing is limited: the reason
+    tls: frozenset[int] = frozenset()  # of the ports, those at which clients speak first
 
 
 class Strangers:
@@ -170,7 +171,7 @@ class Strangers:
         self._known.crowded(self.scope, (s.far for s in ours), self._few, now.wall)
         strangers = [s for s in ours if (s.far, self.scope) not in self._known]
         self.open = len(strangers)
-        self._waits.look(ours, now.boot)
+        self._waits.look(ours, now.boot, self.wanted.tls)
         self._see(ours, strangers, now.boot)
         try:
             if self._limits is not None:  # those of processes that were started since the last look
@@ -290,12 +291,14 @@ class Strangers:
         if change.began:
             self._began = now.wall - (now.boot - self.delays.since)
             verb = "are" if limits.dropping else "would be"
+            others = "are not" if limits.dropping else "wait behind them for a process of Postfix"
             log.warning(
                 "overload in %s: strangers %s delayed, more than %d connections; known good "
-                "clients are not",
+                "clients %s",
                 self.scope,
                 verb,
                 limits.cap,
+                others,
             )
         elif change.ended:
             log.info("overload in %s is over: strangers are no longer delayed", self.scope)

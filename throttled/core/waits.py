@@ -6,7 +6,7 @@ an upload at modem speed does not wait, but who sends a lot at once gains only s
 these times, which are as exact as the looks are frequent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from throttled.decide.overload import Place
 from throttled.enforce.sockets import Socket
@@ -29,18 +29,21 @@ class Waits:
     def __init__(self) -> None:
         """Begin with none."""
         self._looked = 0.0  # boot clock
+        self._tls: Collection[int] = ()
         self._queued: dict[bytes, float] = {}  # seconds of those that no process has accepted
         #: Seconds in which each waited for Postfix, and in which Postfix waited for it, since a
         #: process accepted it, or greeted it, by the kernel's cookie; and the bytes that came.
         self._spent: dict[tuple[bytes, bool], tuple[float, float, int]] = {}
 
-    def look(self, connections: Sequence[Socket], boot: float) -> None:
+    def look(self, connections: Sequence[Socket], boot: float, tls: Collection[int] = ()) -> None:
         """Count the time since the latest look.
 
         Args:
             connections: all that are open.
             boot: the boot clock, now.
+            tls: ports at which there is no greeting before the client has begun TLS.
         """
+        self._tls = tls
         passed, self._looked = min(boot - self._looked, _LOOK), boot
         queued: dict[bytes, float] = {}
         spent: dict[tuple[bytes, bool], tuple[float, float, int]] = {}
@@ -48,7 +51,7 @@ class Waits:
             if not s.inode:
                 queued[s.identity] = self._queued.get(s.identity, -passed) + passed
                 continue
-            key, waits = (s.identity, s.spoken), _waits(s)
+            key, waits = (s.identity, s.spoken), self._waits(s)
             owed, waited, received = self._spent.get(key, (0.0, 0.0, 0))
             more = passed if key in self._spent else 0.0
             less = (s.received - received) / _BYTES
@@ -66,11 +69,10 @@ class Waits:
 
     def place(self, connection: Socket) -> Place:
         """Return what decides about one of those looked at."""
-        s, waits = connection, _waits(connection)
+        s, waits = connection, self._waits(connection)
         age = self._spent[s.identity, s.spoken][waits] if s.inode else self._queued[s.identity]
         return Place(s.identity, age, s.received, waits, not s.inode)
 
-
-def _waits(connection: Socket) -> bool:
-    """Return whether Postfix waits for the client, and has greeted it."""
-    return connection.waits and connection.spoken
+    def _waits(self, connection: Socket) -> bool:
+        """Return whether Postfix waits for the client, and has greeted it or will not yet."""
+        return connection.waits and (connection.spoken or connection.port in self._tls)

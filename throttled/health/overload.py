@@ -20,14 +20,17 @@ def findings(rows: Sequence[OverloadStatus]) -> Iterator[Finding]:
 def delayed(row: OverloadStatus) -> str:
     """Return that strangers are delayed: since when, how many, and what for."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.since))
-    verb = "are" if row.mode == "enforce" else "would be"
+    verb = "are" if row.drops else "would be"
+    others = "are not" if row.drops else "wait behind them for a process of Postfix"
     return (
         f"strangers {verb} delayed in {row.scope} since {since}: more than {row.cap} connections; "
-        f"known good clients {verb} not"
+        f"known good clients {others}"
     )
 
 
 def _hint(row: OverloadStatus) -> str:
-    if row.mode == "enforce":
+    if row.drops:
         return "nothing needs to be done: strangers try again by themselves; see: throttled status"
+    if row.why:
+        return f"everybody is admitted: {row.why}"
     return f'to delay them: [overload] {row.scope} = "enforce"'

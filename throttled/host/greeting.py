@@ -18,7 +18,7 @@ from msgspec import Struct
 from throttled import address
 from throttled.host.answering import Process, answered
 from throttled.host.postconf import Entry, Instance, split
-from throttled.host.services import listening, port_of, proxy
+from throttled.host.services import listening, port_of, proxy, wrapped
 
 #: Seconds until a greeting has to be there: postscreen_greet_wait is 6 s, a busy host is slow.
 SECONDS = 20.0
@@ -44,7 +44,7 @@ def endpoints(instance: Instance) -> Iterator[Endpoint]:
     for entry in listening(instance):
         port = port_of(entry.name)
         if port is not None:
-            tls = entry.parameters.get("smtpd_tls_wrappermode") == "yes"
+            tls = wrapped(entry)
             tag = entry.parameters.get("syslog_name", "postfix")
             yield Endpoint(entry.name, _hosts(entry), port, tls, bool(proxy(entry)), tag)
 

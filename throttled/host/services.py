@@ -47,7 +47,7 @@ def services(instance: Instance, scopes: Mapping[str, Scope]) -> tuple[list[Serv
             tag = behind.parameters.get("syslog_name", "postfix")
             scope = scopes.get(tag) or _scope(entry, port)
             known = (instance.directory, behind.name, behind.process, tag, port, scope, protocol)
-            found.append(Service(*known, most))
+            found.append(Service(*known, most, wrapped(behind)))
         if protocol:
             warnings.append(
                 f"{entry.name} (port {port}) gets its clients from a proxy ({protocol}): their "
@@ -109,6 +109,11 @@ def proxy(entry: Entry) -> str:
     return entry.parameters.get(_PROXY[entry.process], "")
 
 
+def wrapped(entry: Entry) -> bool:
+    """Return whether a service begins with TLS, so that its clients speak first."""
+    return entry.parameters.get("smtpd_tls_wrappermode", "").lower() == "yes"
+
+
 def _behind(instance: Instance, screen: Entry) -> Iterator[Entry]:
     """Yield the smtpd that postscreen hands its clients to (postscreen(8))."""
     if screen.process == "postscreen":
@@ -155,9 +160,6 @@ def _scope(entry: Entry, port: int) -> Scope:
         return "submission"
     parameters = entry.parameters
     names = (entry.name + parameters.get("syslog_name", "")).lower()
-    login = any(
-        parameters.get(name, "").lower() == "yes"
-        for name in ("smtpd_sasl_auth_enable", "smtpd_tls_wrappermode")
-    )
+    login = wrapped(entry) or parameters.get("smtpd_sasl_auth_enable", "").lower() == "yes"
     named = any(word in names for word in _SUBMISSION_WORDS)
     return "submission" if login or named or entry.mua else "mx"

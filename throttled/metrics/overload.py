@@ -11,7 +11,7 @@ def overload(rows: Sequence[OverloadStatus]) -> Iterator[Metric]:
     """Yield metrics of strangers, by scope."""
     for name, text, value in (
         ("delayed", "1: strangers are delayed, or would be.", lambda row: bool(row.since)),
-        ("enforcing", "1: strangers can be delayed.", _enforcing),
+        ("enforcing", "1: strangers can be delayed.", lambda row: row.drops),
         ("open", "Connections that strangers have open.", lambda row: row.open),
         ("cap", "Connections that strangers may have open.", lambda row: row.cap),
         ("known_good", "Addresses that are known good.", lambda row: row.known),
@@ -40,7 +40,3 @@ def overload(rows: Sequence[OverloadStatus]) -> Iterator[Metric]:
         admitted.add_metric([row.scope], row.admitted)
         ended.add_metric([row.scope], row.ended)
     yield from (dropped, admitted, ended)
-
-
-def _enforcing(row: OverloadStatus) -> bool:
-    return bool(row.means) and row.mode == "enforce" and not row.why

@@ -185,7 +185,8 @@ def wanted(config: Config, facts: Facts, scope: Scope, *, observing: bool) -> Wa
     why = "" if most else _without(max(service.processes for service in services))
     ports = tuple(sorted({service.port for service in services}))
     greeting = _GREETING if any(s.process == "postscreen" for s in services) else 0.0
-    return Wanted(mode, ports, most, float(settings.turn), float(settings.idle), greeting, why)
+    tls = frozenset(ports) - {s.port for s in services if not s.tls}
+    return Wanted(mode, ports, most, float(settings.turn), float(settings.idle), greeting, why, tls)
 
 
 def _without(processes: int) -> str:

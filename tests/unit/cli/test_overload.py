@@ -62,6 +62,16 @@ def test_what_would_be_is_said_as_that() -> None:
     assert short([would]).startswith("would: strangers delayed")
 
 
+def test_what_is_not_dropped_is_not_said_to_be() -> None:
+    """As on a first day, with nobody known good."""
+    would = replace(busy(), why="no client is known good yet", delayed=[])
+    _, why, dropped, delayed = lines([would])
+    assert why.startswith("everybody is admitted")
+    assert dropped.startswith("93,700 packets would be dropped")
+    assert delayed.startswith("strangers would be delayed")
+    assert short([would]).startswith("would: strangers delayed")
+
+
 def test_why_nothing_is_delayed() -> None:
     assert list(lines([replace(CALM, means="", why="no BPF here")])) == [
         "mx: everybody is admitted: no BPF here"

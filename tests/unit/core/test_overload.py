@@ -110,6 +110,18 @@ def test_changes_of_the_known_good_follow(
     assert "203.0.113.0/24" not in means[0].known
 
 
+def test_without_dropping_known_good_clients_are_said_to_wait(
+    strangers: Strangers, means: list[Broken], caplog: pytest.LogCaptureFixture
+) -> None:
+    strangers.step(at(1), dropping=False)
+    for n in range(32):
+        drop(means, 10)
+        strangers.step(at(2 + n / 4), dropping=False)
+    assert "strangers would be delayed" in caplog.text
+    assert "known good clients wait behind them" in caplog.text
+    assert not strangers.status().drops
+
+
 def test_after_drops_turns_begin_and_it_is_said(
     strangers: Strangers, means: list[Broken], caplog: pytest.LogCaptureFixture
 ) -> None:

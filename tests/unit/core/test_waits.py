@@ -38,6 +38,17 @@ def test_the_time_before_the_greeting_is_counted_apart(waits: Waits) -> None:
     assert waits.place(silent).age == 0.0
 
 
+def test_with_tls_from_the_start_a_silent_client_is_waited_for() -> None:
+    """There is no greeting before it speaks (port 465)."""
+    silent = Socket(2, b"silent", 465, ASKED.far, 1024, 3, waits=True, spoken=False)
+    begun = silent._replace(identity=b"begun", waits=False, received=300)
+    made = Waits()
+    for n in range(5):
+        made.look((silent, begun), 100.0 + n / 2, {465})
+    assert made.place(silent) == Place(b"silent", 2.0, 0, answered=True, queued=False)
+    assert made.place(begun) == Place(b"begun", 0.8, 300, answered=False, queued=False)
+
+
 def test_in_one_look_no_more_than_some_seconds_pass(waits: Waits) -> None:
     waits.look((ASKED,), 500.0)
     assert waits.place(ASKED).age == 4.42

@@ -17,13 +17,26 @@ def test_calm_is_no_finding() -> None:
     assert list(findings([CALM, replace(CALM, scope="submission", mode="report")])) == []
 
 
-@pytest.mark.parametrize(("mode", "verb"), [("enforce", "are"), ("report", "would be")])
-def test_who_is_delayed_and_since_when(mode: OverloadMode, verb: str) -> None:
-    (found,) = findings([replace(CALM, mode=mode, since=SINCE)])
+_WAIT = "wait behind them for a process of Postfix"
+
+
+@pytest.mark.parametrize(
+    ("mode", "why", "verb", "others", "hint"),
+    [
+        ("enforce", "", "are", "are not", "nothing needs to be done"),
+        ("report", "", "would be", _WAIT, 'to delay them: [overload] mx = "enforce"'),
+        ("enforce", NOBODY, "would be", _WAIT, "everybody is admitted: no client is known good"),
+    ],
+)
+def test_who_is_delayed_and_since_when(
+    mode: OverloadMode, why: str, verb: str, others: str, hint: str
+) -> None:
+    (found,) = findings([replace(CALM, mode=mode, since=SINCE, why=why)])
+    assert found.hint.startswith(hint)
     assert found.key == "overload-mx"
     assert found.what == (
         f"strangers {verb} delayed in mx since 2026-11-29 15:00:00: more than 80 connections; "
-        f"known good clients {verb} not"
+        f"known good clients {others}"
     )
 
 

@@ -76,6 +76,12 @@ def test_a_port_of_its_own_for_users(found: Find, option: str) -> None:
     assert only(found(main, f"25 inet n - y - - smtpd -o {option}")).scope == "mx"
 
 
+@pytest.mark.parametrize(("option", "first"), [("yes", True), ("Yes", True), ("no", False)])
+def test_tls_from_the_start(found: Find, option: str, first: bool) -> None:  # noqa: FBT001 - a column of the table
+    line = f"465 inet n - y - - smtpd -o smtpd_tls_wrappermode={option}"
+    assert only(found("", line)).tls is first
+
+
 def test_logins_switched_on_for_all(found: Find) -> None:
     main = "smtpd_sasl_auth_enable = yes"
     assert only(found(main, "2525")).scope == "submission"

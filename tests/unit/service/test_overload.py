@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from throttled.clock import now
 from throttled.config.schema import Config
@@ -44,6 +45,13 @@ def want(
 def test_the_defaults() -> None:
     assert want() == Wanted("enforce", (25,), 80, 300.0, 10.0)
     assert want(scope="submission") == Wanted("report", (587,), 40, 300.0, 10.0)
+
+
+def test_ports_at_which_clients_speak_first() -> None:
+    """Not one where a greeting is due at some address of it."""
+    wrapped = [replace(service(port, "submission"), tls=True) for port in (465, 4650)]
+    plain = service(587, "submission"), service(4650, "submission")
+    assert want(Facts(services=(*wrapped, *plain)), "submission").tls == {465}
 
 
 @pytest.mark.parametrize(("own", "mode"), [("enforce", "report"), ("off", "off")])
