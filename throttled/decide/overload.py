@@ -72,6 +72,8 @@ _QUARTER = 0.25
 _SHORTEST = 0.4
 #: Seconds over which strangers' places are averaged, and those that come and go.
 _PLACES, _SMOOTH = 3.0, 10.0
+#: Seconds between two looks that count for T at most: a daemon that stood still saw no storm.
+_LONGEST = 1.0
 #: Services with fewer processes have no cap: a reserve of one would be a large share, and strangers
 #: that wait some tenths of a second for Postfix would be delayed by a second in calm times.
 FEWEST = 5
@@ -153,7 +155,7 @@ class Delays:
             share = min(1.0, passed / _PLACES)
             self._open += (look.open - self._open) * share
             self._admitted += (look.admitted / passed - self._admitted) * share
-            self._adapt_turn(at, look, passed, longest, cap)
+            self._adapt_turn(at, look, min(passed, _LONGEST), longest, cap)
         return Change(self.delaying and not before, before and not self.delaying)
 
     def _adapt_turn(self, at: float, look: Look, passed: float, longest: float, cap: int) -> None:

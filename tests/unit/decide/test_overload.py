@@ -100,6 +100,19 @@ def test_a_storm_of_a_few_seconds_is_not_slowed_by_turns() -> None:
     assert delays.turn == 0.0
 
 
+def test_a_pause_of_the_daemon_is_no_storm() -> None:
+    """It was stopped, or the machine was suspended."""
+    delays = Delays()
+    run(delays, 100.0, 2, FULL)
+    delays.step(160.0, FULL, 300.0)
+    assert delays.turn == 0.0
+    run(delays, 160.25, 3, FULL)
+    turn = delays.turn
+    assert turn > 0.0
+    delays.step(200.0, FULL, 300.0)
+    assert delays.turn <= turn + 2.0
+
+
 def test_turns_begin_as_soon_where_processes_have_to_be_started_first() -> None:
     delays = Delays()
     run(delays, 100.0, 4, Look(paced=100))
