@@ -151,6 +151,8 @@ def wire() -> Iterator[Wire]:
         ):
             inside.run(*argv.split())
         client.run(*f"ip route add {INSIDE4} via {SERVER4}".split())
+        server.wired("in0")
+        inside.wired("eth0")
         places = ((server, SERVER4), (server, SERVER6), (inside, INSIDE4))
         listeners = {
             (address, port): stack.enter_context(place.listen(address, port))

@@ -127,6 +127,21 @@ class Namespace:
         """
         return [line.split()[3] for line in self.run("ss", "-Hltn").stdout.splitlines()]
 
+    def wired(self, device: str) -> None:
+        """Wait until a device is up, with its own IPv6 address and the routes to its addresses.
+
+        The kernel may take a second to notice the carrier, and IPv6 waits for that.
+        """
+
+        def ready() -> bool:
+            shown = self.run("ip", "address", "show", device).stdout
+            local = f"ip -6 route show table local dev {device}"
+            routes = self.run(*local.split()).stdout.count("local ")
+            own = "inet6 fe80:" in shown and "tentative" not in shown
+            return "state UP" in shown and own and shown.count("inet6 ") == routes
+
+        until(ready, f"{device} is up")
+
     def connect(self, source: str, target: str, port: int, seconds: float = 2.0) -> socket.socket:
         """Open a TCP connection from a chosen source address.
 
@@ -193,8 +208,8 @@ def pair() -> Iterator[tuple[Namespace, Namespace]]:
             f"route add {SOURCES6} via {CLIENT6}",
         )
         clients(client, "eth0")
-        # The kernel may take a second to notice the carrier, and IPv6 waits for that.
-        until(lambda: all(_link_is_up(end) for end in (server, client)), "the wire is up")
+        server.wired("eth0")
+        client.wired("eth0")
         yield server, client
 
 
@@ -352,13 +367,6 @@ def _setns(where: str | int) -> None:
     finally:
         if isinstance(where, str):
             os.close(descriptor)
-
-
-def _link_is_up(where: Namespace) -> bool:
-    shown = where.run("ip", "address", "show", "eth0").stdout
-    routes = where.run("ip", "-6", "route", "show", "table", "local", "dev", "eth0").stdout
-    ready = shown.count(" inet6 ") == routes.count("local ") > 1  # with the link's own
-    return "state UP" in shown and "tentative" not in shown and ready
 
 
 def _configure(where: Namespace, *commands: str) -> None:
