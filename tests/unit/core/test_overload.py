@@ -82,6 +82,14 @@ def drop(means: Sequence[Memory], count: int) -> None:
     means[0].current = AdmissionCounts(dropped_cap=means[0].current.dropped_cap + count)
 
 
+def besiege(strangers: Strangers, means: Sequence[Memory], *, dropping: bool) -> None:
+    """Let it start, and more strangers come than may, for eight seconds."""
+    strangers.step(at(1), dropping=dropping)
+    for n in range(32):
+        drop(means, 10)
+        strangers.step(at(2 + n / 4), dropping=dropping)
+
+
 def test_it_starts_with_who_is_known_good(strangers: Strangers, means: list[Broken]) -> None:
     strangers.step(at(1), dropping=True)
     limits = means[0].limits
@@ -113,10 +121,7 @@ def test_changes_of_the_known_good_follow(
 def test_without_dropping_known_good_clients_are_said_to_wait(
     strangers: Strangers, means: list[Broken], caplog: pytest.LogCaptureFixture
 ) -> None:
-    strangers.step(at(1), dropping=False)
-    for n in range(32):
-        drop(means, 10)
-        strangers.step(at(2 + n / 4), dropping=False)
+    besiege(strangers, means, dropping=False)
     assert "strangers would be delayed" in caplog.text
     assert "known good clients wait behind them" in caplog.text
     assert not strangers.status().drops
@@ -125,10 +130,7 @@ def test_without_dropping_known_good_clients_are_said_to_wait(
 def test_after_drops_turns_begin_and_it_is_said(
     strangers: Strangers, means: list[Broken], caplog: pytest.LogCaptureFixture
 ) -> None:
-    strangers.step(at(1), dropping=True)
-    for n in range(32):
-        drop(means, 10)
-        strangers.step(at(2 + n / 4), dropping=True)
+    besiege(strangers, means, dropping=True)
     assert means[0].limits.turn > 10
     assert strangers.busy
     assert strangers.status().since == WALL + 2

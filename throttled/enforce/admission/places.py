@@ -58,7 +58,7 @@ class Places:
         # In this order, so that no packet is seen twice.
         for number in list(self._links):
             if number not in places or not _attached(self._links[number]):
-                _detach(self._links.pop(number))
+                _detach((_name(link), link) for link in self._links.pop(number))
         for number, place in places.items():
             if number not in self._links:
                 self._links[number] = self._attach(place)
@@ -68,7 +68,7 @@ class Places:
     def detach(self) -> None:
         """Detach everywhere."""
         for links in self._links.values():
-            _detach(links)
+            _detach((_name(link), link) for link in links)
         self.leave()
 
     def leave(self) -> None:
@@ -95,10 +95,7 @@ class Former:
 
     def detach(self) -> None:
         """Detach them: others are in their place, or none are wanted. Idempotent."""
-        for name, link in self._links:
-            with suppress(OSError):
-                link.detach()
-            systemd.unstore(name)
+        _detach(self._links)
         self._links = []
 
 
@@ -111,9 +108,9 @@ def _attached(links: list[Link]) -> bool:
     return all(link.attached for link in links)
 
 
-def _detach(links: Iterable[Link]) -> None:
-    """Detach programs at once, whoever else has their links."""
-    for link in links:
+def _detach(links: Iterable[tuple[str, Link]]) -> None:
+    """Detach programs at once, whoever else has their links, by the names that systemd has."""
+    for name, link in links:
         with suppress(OSError):
             link.detach()
-        systemd.unstore(_name(link))
+        systemd.unstore(name)
